@@ -1,0 +1,2 @@
+//! The executable `eagle`.
+fn main() {}
