@@ -33,7 +33,10 @@ mod tests {
     #[test]
     fn waits_double_up_to_the_bound() {
         let wait = |failures| Backoff::PEER.wait(failures, 1.0).as_millis();
-        assert_eq!([wait(1), wait(2), wait(3), wait(5), wait(6), wait(u32::MAX)], [100, 200, 400, 1600, 2000, 2000]);
+        assert_eq!(
+            [wait(1), wait(2), wait(3), wait(5), wait(6), wait(u32::MAX)],
+            [100, 200, 400, 1600, 2000, 2000]
+        );
         assert_eq!(Backoff::PEER.wait(1, 0.0).as_millis(), 50);
     }
 }

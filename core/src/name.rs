@@ -133,7 +133,9 @@ impl FromStr for Reference {
             _ => (rest, None),
         };
         let (registry, name) = match path.split_once('/') {
-            Some((first, name)) if first.contains(['.', ':']) || first == "localhost" => (first, name.to_owned()),
+            Some((first, name)) if first.contains(['.', ':']) || first == "localhost" => {
+                (first, name.to_owned())
+            }
             Some(_) => ("docker.io", path.to_owned()),
             None => ("docker.io", format!("library/{path}")),
         };
@@ -177,7 +179,9 @@ fn is_registry(text: &str) -> bool {
     };
     text.len() <= MAX_REGISTRY
         && host.split('.').all(label_ok)
-        && port.is_none_or(|port| port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|p| p > 0))
+        && port.is_none_or(|port| {
+            port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|p| p > 0)
+        })
 }
 
 fn is_repository(text: &str) -> bool {
@@ -218,7 +222,9 @@ mod tests {
 
     #[test]
     fn what_is_no_name_is_refused() {
-        for wrong in ["", "UPPER", "a//b", "a/../b", "reg:99999/a", "reg:/a", "a:", "a:-x", "-a.b/c", "a/b@sha512:00"] {
+        for wrong in
+            ["", "UPPER", "a//b", "a/../b", "reg:99999/a", "reg:/a", "a:", "a:-x", "-a.b/c", "a/b@sha512:00"]
+        {
             assert!(wrong.parse::<Reference>().is_err(), "{wrong}");
         }
         assert!(Repository::new("docker.io", "../../etc/passwd").is_err());

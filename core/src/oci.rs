@@ -123,11 +123,14 @@ mod tests {
 
     #[test]
     fn manifests_and_indexes_are_told_apart() {
-        let manifest = serde_json::json!({ "schemaVersion": 2, "config": descriptor(1), "layers": [descriptor(2)] });
+        let manifest =
+            serde_json::json!({ "schemaVersion": 2, "config": descriptor(1), "layers": [descriptor(2)] });
         let parsed = Document::parse(manifest.to_string().as_bytes());
         assert!(matches!(parsed, Document::Manifest { layers, .. } if layers[0].size == 2));
         let index = serde_json::json!({ "manifests": [descriptor(3)] });
-        assert!(matches!(Document::parse(index.to_string().as_bytes()), Document::Index(all) if all.len() == 1));
+        assert!(
+            matches!(Document::parse(index.to_string().as_bytes()), Document::Index(all) if all.len() == 1)
+        );
         assert_eq!(Document::parse(b"{}"), Document::Other);
         assert_eq!(Document::parse(b"<html>"), Document::Other);
     }

@@ -17,7 +17,9 @@ pub enum Wanted {
 
 /// Reads a `Range` header's value for a representation of `size` bytes.
 pub fn parse(header: Option<&str>, size: u64) -> Wanted {
-    let Some(spec) = header.and_then(|value| value.trim().strip_prefix("bytes=")) else { return Wanted::Whole };
+    let Some(spec) = header.and_then(|value| value.trim().strip_prefix("bytes=")) else {
+        return Wanted::Whole;
+    };
     let Some((first, last)) = spec.split_once('-') else { return Wanted::Whole };
     let number = |text: &str| -> Option<Option<u64>> {
         let text = text.trim();
@@ -35,7 +37,9 @@ pub fn parse(header: Option<&str>, size: u64) -> Wanted {
         (None, Some(_)) if size == 0 => Wanted::Unsatisfiable,
         (None, Some(suffix)) => Wanted::Part(size.saturating_sub(suffix)..size),
         (Some(first), _) if first >= size => Wanted::Unsatisfiable,
-        (Some(first), last) => Wanted::Part(first..last.map_or(size, |last| last.saturating_add(1).min(size))),
+        (Some(first), last) => {
+            Wanted::Part(first..last.map_or(size, |last| last.saturating_add(1).min(size)))
+        }
     }
 }
 
@@ -74,7 +78,9 @@ mod tests {
         assert_eq!(of_ten("bytes=10-"), Wanted::Unsatisfiable);
         assert_eq!(of_ten("bytes=-0"), Wanted::Unsatisfiable);
         assert_eq!(of_ten("bytes=99999999999999999999-"), Wanted::Unsatisfiable);
-        for ignored in ["bytes=5-3", "bytes=1-2,4-5", "items=1-2", "bytes=a-", "bytes=-", "bytes 1-2", "bytes=+1-2"] {
+        for ignored in
+            ["bytes=5-3", "bytes=1-2,4-5", "items=1-2", "bytes=a-", "bytes=-", "bytes 1-2", "bytes=+1-2"]
+        {
             assert_eq!(of_ten(ignored), Wanted::Whole, "{ignored}");
         }
         assert_eq!(parse(Some("bytes=0-"), 0), Wanted::Unsatisfiable);

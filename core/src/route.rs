@@ -93,7 +93,10 @@ mod tests {
     #[test]
     fn containerd_names_the_registry_in_ns() {
         let route = Route::parse("/v2/library/nginx/manifests/latest", Some("ns=docker.io"), None);
-        assert_eq!(route, Ok(Route::Manifest(repo("docker.io", "library/nginx"), Target::Tag("latest".into()))));
+        assert_eq!(
+            route,
+            Ok(Route::Manifest(repo("docker.io", "library/nginx"), Target::Tag("latest".into())))
+        );
         let route = Route::parse(&format!("/v2/a/blobs/{HEX}"), Some("x=1&ns=quay.example%3A8443"), None);
         assert_eq!(route, Ok(Route::Blob(repo("quay.example:8443", "a"), Digest::of(b""))));
     }
@@ -117,7 +120,15 @@ mod tests {
     fn everything_else_is_refused() {
         assert_eq!(Route::parse("/v2/", None, None), Ok(Route::Base));
         assert_eq!(Route::parse("/v2", None, None), Ok(Route::Base));
-        for path in ["/", "/v1/x", "/v2x/a/blobs/b", "/v2/a/blobs", "/v2/a/uploads/x", "/v2/a/tags/list", "/v2//manifests/x"] {
+        for path in [
+            "/",
+            "/v1/x",
+            "/v2x/a/blobs/b",
+            "/v2/a/blobs",
+            "/v2/a/uploads/x",
+            "/v2/a/tags/list",
+            "/v2//manifests/x",
+        ] {
             assert!(Route::parse(path, Some("ns=r"), None).is_err(), "{path}");
         }
         assert!(matches!(

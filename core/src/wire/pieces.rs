@@ -111,7 +111,10 @@ mod tests {
     #[test]
     fn junk_and_long_texts_are_refused() {
         assert_eq!(Frame::decode(&mut BytesMut::from(&[9_u8][..])), Err(FrameError::Type(9)));
-        assert_eq!(Frame::decode(&mut BytesMut::from(&[3_u8, 0xff, 0xff][..])), Err(FrameError::TooLong(0xffff)));
+        assert_eq!(
+            Frame::decode(&mut BytesMut::from(&[3_u8, 0xff, 0xff][..])),
+            Err(FrameError::TooLong(0xffff))
+        );
         let mut out = BytesMut::new();
         Frame::Failed("ü".repeat(MAX_REASON)).encode(&mut out);
         assert!(matches!(Frame::decode(&mut out), Ok(Some(Frame::Failed(text))) if text.len() == MAX_REASON));

@@ -1,0 +1,102 @@
+//! The agent's configuration.
+
+use std::net::SocketAddr;
+
+use documented::DocumentedFields;
+use serde::{Deserialize, Serialize};
+
+use crate::config::period::Period;
+use crate::config::section::{Cache, Limits, Origin, Peer, Telemetry, loopback, redact};
+use crate::config::{Config, Docs, Wrong};
+
+/// Everything an agent is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, DocumentedFields)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentConfig {
+    /// This node's name in logs; empty: the host's name.
+    pub node: String,
+    /// The zone this node is in; empty when there are none.
+    pub zone: String,
+    /// The secret that all members of the cluster share. Swarms of other clusters stay invisible without it.
+    pub cluster_key: String,
+    /// Base URLs of the seeders, such as ["http://10.0.0.5:7050"]. Each blob has one owner among them.
+    pub seeders: Vec<String>,
+    /// Base URLs of the trackers, such as ["http://10.0.0.6:7040"]. Each swarm has one owner among them.
+    pub trackers: Vec<String>,
+    /// The registry mirror for this node's container runtime.
+    pub mirror: Mirror,
+    /// The swarm.
+    pub peer: Peer,
+    /// The host-level speed limits.
+    pub limits: Limits,
+    /// The blob cache.
+    pub cache: Cache,
+    /// The registries.
+    pub origin: Origin,
+    /// Logs and metrics.
+    pub telemetry: Telemetry,
+}
+
+/// The mirror's own settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, DocumentedFields)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mirror {
+    /// Where the mirror listens. Keep it on loopback: whoever reaches it can pull.
+    pub listen: SocketAddr,
+    /// The registry meant by clients that name none (Docker's registry-mirrors is for Docker Hub only).
+    pub default_registry: String,
+    /// First byte or an honest 404 within this time.
+    pub first_byte_timeout: Period,
+    /// A blob that makes no progress for this long is continued from the next source.
+    pub stall_timeout: Period,
+    /// Blobs shorter than this come from the seeder in one answer instead of through a swarm.
+    pub small_blob: crate::size::ByteSize,
+    /// How many blobs of an image are fetched at once, ahead of the runtime.
+    pub blobs_ahead: usize,
+    /// Most requests of the runtime served at once; further ones are answered 503.
+    pub concurrent_requests: usize,
+    /// How long a registry's "no such thing" is believed.
+    pub negative_ttl: Period,
+}
+
+impl Default for Mirror {
+    fn default() -> Self {
+        Self {
+            listen: loopback(5000),
+            default_registry: "docker.io".into(),
+            first_byte_timeout: Period::millis(800),
+            stall_timeout: Period::secs(2),
+            small_blob: crate::size::ByteSize(1 << 20),
+            blobs_ahead: 8,
+            concurrent_requests: 256,
+            negative_ttl: Period::secs(2),
+        }
+    }
+}
+
+impl Config for AgentConfig {
+    const SECTIONS: &'static [(&'static str, Docs)] = &[
+        ("mirror", |name| Mirror::get_field_docs(name).ok()),
+        ("peer", |name| Peer::get_field_docs(name).ok()),
+        ("limits", |name| Limits::get_field_docs(name).ok()),
+        ("cache", |name| Cache::get_field_docs(name).ok()),
+        ("origin", |name| Origin::get_field_docs(name).ok()),
+        ("telemetry", |name| Telemetry::get_field_docs(name).ok()),
+    ];
+
+    fn check(&self) -> Result<(), Wrong> {
+        for (key, urls) in [("seeders", &self.seeders), ("trackers", &self.trackers)] {
+            if let Some(url) = urls.iter().find(|url| !super::section::is_base_url(url)) {
+                return Err(Wrong::new(key, format!("{url:?} is no base URL: write http://HOST:PORT")));
+            }
+        }
+        if self.mirror.blobs_ahead == 0 || self.mirror.concurrent_requests == 0 {
+            return Err(Wrong::new("mirror", "blobs_ahead and concurrent_requests must be at least 1"));
+        }
+        self.origin.check()
+    }
+
+    fn redacted(&self) -> Self {
+        Self { cluster_key: redact(&self.cluster_key), origin: self.origin.redacted(), ..self.clone() }
+    }
+}

@@ -1,0 +1,106 @@
+//! The seeder's configuration.
+
+use std::net::SocketAddr;
+
+use documented::DocumentedFields;
+use serde::{Deserialize, Serialize};
+
+use crate::config::period::Period;
+use crate::config::section::{Cache, Limits, Origin, Peer, Telemetry, any, redact};
+use crate::config::{Config, Docs, Wrong};
+
+/// Everything a seeder is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, DocumentedFields)]
+#[serde(deny_unknown_fields, default)]
+pub struct SeederConfig {
+    /// This seeder's name in logs; empty: the host's name.
+    pub node: String,
+    /// The zone this seeder is in; empty when there are none.
+    pub zone: String,
+    /// The secret that all members of the cluster share.
+    pub cluster_key: String,
+    /// Base URLs of the trackers, such as ["http://10.0.0.6:7040"].
+    pub trackers: Vec<String>,
+    /// The API for agents: registry and piece hashes.
+    pub api: Api,
+    /// The swarm.
+    pub peer: Peer,
+    /// The host-level speed limits.
+    pub limits: Limits,
+    /// The blob store.
+    pub cache: Cache,
+    /// The registries.
+    pub origin: Origin,
+    /// Logs and metrics.
+    pub telemetry: Telemetry,
+}
+
+/// The API's own settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, DocumentedFields)]
+#[serde(deny_unknown_fields, default)]
+pub struct Api {
+    /// Where agents reach it.
+    pub listen: SocketAddr,
+    /// Most requests served at once; further ones are answered 503.
+    pub concurrent_requests: usize,
+    /// How long a registry's answer to "what is this tag now" serves all agents that ask at the same moment.
+    pub tag_ttl: Period,
+    /// How long a registry's "no such thing" is believed.
+    pub negative_ttl: Period,
+    /// Most blobs ingested from registries at once; further ones wait.
+    pub concurrent_ingests: usize,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self {
+            listen: any(7050),
+            concurrent_requests: 4096,
+            tag_ttl: Period::secs(1),
+            negative_ttl: Period::secs(2),
+            concurrent_ingests: 32,
+        }
+    }
+}
+
+impl Default for SeederConfig {
+    fn default() -> Self {
+        Self {
+            node: String::new(),
+            zone: String::new(),
+            cluster_key: String::new(),
+            trackers: Vec::new(),
+            api: Api::default(),
+            peer: Peer { listen: any(7051), connections_per_swarm: 256, connections: 4096 },
+            limits: Limits::default(),
+            cache: Cache::at("/var/lib/eagle-seeder", 200 << 30),
+            origin: Origin::default(),
+            telemetry: Telemetry::at(7071),
+        }
+    }
+}
+
+impl Config for SeederConfig {
+    const SECTIONS: &'static [(&'static str, Docs)] = &[
+        ("api", |name| Api::get_field_docs(name).ok()),
+        ("peer", |name| Peer::get_field_docs(name).ok()),
+        ("limits", |name| Limits::get_field_docs(name).ok()),
+        ("cache", |name| Cache::get_field_docs(name).ok()),
+        ("origin", |name| Origin::get_field_docs(name).ok()),
+        ("telemetry", |name| Telemetry::get_field_docs(name).ok()),
+    ];
+
+    fn check(&self) -> Result<(), Wrong> {
+        if let Some(url) = self.trackers.iter().find(|url| !super::section::is_base_url(url)) {
+            return Err(Wrong::new("trackers", format!("{url:?} is no base URL: write http://HOST:PORT")));
+        }
+        if self.api.concurrent_requests == 0 || self.api.concurrent_ingests == 0 {
+            return Err(Wrong::new("api", "concurrent_requests and concurrent_ingests must be at least 1"));
+        }
+        self.origin.check()
+    }
+
+    fn redacted(&self) -> Self {
+        Self { cluster_key: redact(&self.cluster_key), origin: self.origin.redacted(), ..self.clone() }
+    }
+}
