@@ -133,7 +133,7 @@ impl Bitmap {
         }
         let count = bytes.iter().map(|byte| byte.count_ones()).sum();
         let bitmap = Self { bytes: bytes.to_vec(), length, count };
-        let spare = bytes.len() as u32 * 8 - length;
+        let spare = length.next_multiple_of(8) - length;
         let spare_bits = bytes.last().map_or(0, |last| u32::from(*last) & ((1 << spare) - 1));
         (spare_bits == 0).then_some(bitmap)
     }
@@ -268,7 +268,7 @@ mod tests {
             for pick in &picks { bitmap.insert(pick % length); }
             let again = Bitmap::from_bytes(bitmap.as_bytes(), length).unwrap();
             prop_assert_eq!(&again, &bitmap);
-            prop_assert_eq!(again.iter().count() as u32, bitmap.count());
+            prop_assert_eq!(again.iter().count(), bitmap.count() as usize);
         }
     }
 }

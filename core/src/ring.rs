@@ -44,8 +44,8 @@ mod tests {
     fn keys_are_spread_evenly() {
         let mut owned = [0_u32; 5];
         for key in 0_u32..5_000 {
-            let owner = order(&key.to_be_bytes(), &MEMBERS)[0].as_bytes()[0];
-            owned[usize::from(owner - b'a')] += 1;
+            let first = order(&key.to_be_bytes(), &MEMBERS)[0].as_bytes()[0];
+            owned[usize::from(first - b'a')] += 1;
         }
         assert!(owned.iter().all(|count| (850..1150).contains(count)), "{owned:?}");
     }

@@ -39,7 +39,7 @@ impl SwarmId {
     pub fn derive(key: &ClusterKey, digest: &Digest) -> Self {
         // HMAC takes a key of any length, so the error arm cannot be reached; an empty key is its harmless stand-in.
         let mut mac = Hmac::<Sha256>::new_from_slice(&key.0)
-            .unwrap_or_else(|_| Hmac::<Sha256>::new(&Default::default()));
+            .unwrap_or_else(|_| Hmac::<Sha256>::new(&hmac::digest::Key::<Hmac<Sha256>>::default()));
         mac.update(digest.as_bytes());
         let code = mac.finalize().into_bytes();
         let mut id = [0; 20];

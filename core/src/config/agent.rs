@@ -19,9 +19,9 @@ pub struct AgentConfig {
     pub zone: String,
     /// The secret that all members of the cluster share. Swarms of other clusters stay invisible without it.
     pub cluster_key: String,
-    /// Base URLs of the seeders, such as ["http://10.0.0.5:7050"]. Each blob has one owner among them.
+    /// Base URLs of the seeders, such as `http://10.0.0.5:7050`. Each blob has one owner among them.
     pub seeders: Vec<String>,
-    /// Base URLs of the trackers, such as ["http://10.0.0.6:7040"]. Each swarm has one owner among them.
+    /// Base URLs of the trackers, such as `http://10.0.0.6:7040`. Each swarm has one owner among them.
     pub trackers: Vec<String>,
     /// The registry mirror for this node's container runtime.
     pub mirror: Mirror,

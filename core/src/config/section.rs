@@ -34,7 +34,7 @@ pub(crate) const fn loopback(port: u16) -> SocketAddr {
 pub struct Telemetry {
     /// Where the admin endpoints /live, /ready, /metrics and /config are served.
     pub admin: SocketAddr,
-    /// What is logged: error, warn, info, debug, trace, or a filter such as "info,eagle_swarm=debug".
+    /// What is logged: error, warn, info, debug, trace, or a filter such as `info,eagle_swarm=debug`.
     pub log: String,
     /// How it is logged: "text" or "json".
     pub log_format: LogFormat,
@@ -129,7 +129,7 @@ pub struct Origin {
     pub read_timeout: Period,
     /// Most requests under way to all registries at once; further ones wait.
     pub concurrent_requests: usize,
-    /// Registries that need more than their name: [[origin.registries]] tables with host, endpoint, ca_file, username,
+    /// Registries that need more than their name: [[origin.registries]] tables with host, endpoint, `ca_file`, username,
     /// password. Without an entry, a registry is https on its own name, with the system's trusted certificates.
     pub registries: Vec<Registry>,
 }
@@ -200,7 +200,7 @@ impl Origin {
 pub struct Registry {
     /// The registry as image references name it, such as "docker.io" or "registry.example.com:5000".
     pub host: String,
-    /// Where it is really reached, such as "http://10.0.0.7:5000" or a pull-through cache; default: https on its name.
+    /// Where it is really reached, such as `http://10.0.0.7:5000` or a pull-through cache; default: https on its name.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub endpoint: String,
     /// A PEM file with the certificate authority of its TLS certificate, besides the system's.
