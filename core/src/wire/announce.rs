@@ -15,6 +15,9 @@ pub const MAX_SWARMS: usize = 512;
 /// Most failed peers named for one swarm.
 pub const MAX_FAILED: usize = 32;
 
+/// Piece classes of a blob, shared out among the gateways of a zone without a seeder.
+pub const CLASSES: u32 = 8;
+
 /// What a member of a swarm is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -64,11 +67,12 @@ pub struct Announce {
     /// What happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<Event>,
-    /// How many peer addresses it would like; 0 = only telling.
+    /// How many more links it would like; 0 = only telling. Until it has a source of pieces (its zone's seeder died or
+    /// came late) it asks for at least one, however many links it has.
     pub want: u32,
     /// How many live connections it has in this swarm.
     pub live: u32,
-    /// Peers that it was handed and could not use, at most [`MAX_FAILED`].
+    /// Peers that it was handed and could not use, or has lost, at most [`MAX_FAILED`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<PeerId>,
 }
@@ -87,7 +91,8 @@ pub struct Answer {
 pub struct Handout {
     /// Which swarm.
     pub swarm: SwarmId,
-    /// Whom to dial. Each link is handed to one side only.
+    /// Whom to dial: the new links, and again those handed before that are still believed alive. Each link is handed to
+    /// one side only.
     pub peers: Vec<Peer>,
 }
 
@@ -100,6 +105,11 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Seeder or agent.
     pub role: Role,
+    /// The piece classes of a link into a zone that has no seeder: bit `c` set = the pieces `p` with
+    /// `p % `[`CLASSES`]` == c` may be asked for on this link, no others. Absent = every piece. A later handout may name
+    /// the same peer with other classes, which then replace these. An engine that knows no classes ignores it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<u8>,
 }
 
 #[cfg(test)]
