@@ -1,1 +1,3 @@
-//! Not written yet.
+//! Eagle's tracker: who has what.
+
+pub mod select;
