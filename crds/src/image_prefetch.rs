@@ -71,6 +71,7 @@ use crate::value::SecretName;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase", default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of the API with a name of its own")]
 #[schemars(extend("x-kubernetes-validations" = [
     {
         "rule": "self.images.size() > 0 || self.imagesFrom.size() > 0",
