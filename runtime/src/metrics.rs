@@ -32,7 +32,7 @@ impl Metrics {
         self.registry.lock().register_collector(Box::new(ProcessCollector));
     }
 
-    /// Everything, as OpenMetrics text.
+    /// Everything, as `OpenMetrics` text.
     pub fn encode(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry.lock())?;

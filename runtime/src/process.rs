@@ -45,7 +45,7 @@ pub fn usage(pid: &str) -> Option<Usage> {
     })
 }
 
-/// USER_HZ, which `/proc` counts CPU time in.
+/// `USER_HZ`, which `/proc` counts CPU time in.
 fn ticks_per_second() -> f64 {
     u32::try_from(rustix::param::clock_ticks_per_second()).map_or(100.0, f64::from)
 }
