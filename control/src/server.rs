@@ -1,0 +1,181 @@
+//! The operator's end: accepts connections within bounds, checks the shape of a call, hands streams to a [`Link`].
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::Stream;
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use prost::Message;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tonic::server::{Grpc, StreamingService};
+use tonic::{Status, Streaming};
+
+pub use crate::codec::Encoded;
+use crate::codec::Pair;
+use crate::message::{FromAgent, FromOperator};
+use crate::{MAX_MESSAGE, PATH};
+
+/// What goes down one stream.
+pub type Down = Pin<Box<dyn Stream<Item = Result<Encoded, Status>> + Send>>;
+
+/// Who takes the streams.
+pub trait Link: Send + Sync + 'static {
+    /// One agent has connected. `token` is the bearer token it presented. Ends the stream by ending [`Down`].
+    fn link(
+        &self,
+        token: String,
+        up: Streaming<FromAgent>,
+    ) -> impl Future<Output = Result<Down, Status>> + Send;
+}
+
+/// The bounds of the server.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Most connections at once; further ones are closed unanswered, and agents try again with growing pauses.
+    pub connections: usize,
+    /// An agent that does not answer a ping within `ping_timeout` is gone. Pings go out after this much silence.
+    pub ping_after: Duration,
+    /// See `ping_after`.
+    pub ping_timeout: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        // 20,000 connections: twice the nodes Eagle is built for, and room for a cluster that reconnects all at once.
+        Self {
+            connections: 20_000,
+            ping_after: Duration::from_mins(1),
+            ping_timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+/// `message` once, for any number of streams.
+pub fn encode(message: &FromOperator) -> Encoded {
+    Encoded(Bytes::from(message.encode_to_vec()))
+}
+
+/// Serves `link` on `listener` until the future is dropped.
+///
+/// Guarantees: at most `bounds.connections` connections, one stream each; a connection's failure ends that connection.
+pub async fn serve<L: Link>(listener: TcpListener, link: Arc<L>, bounds: Bounds) -> std::io::Error {
+    let places = Arc::new(Semaphore::new(bounds.connections));
+    let mut tasks = tokio::task::JoinSet::new();
+    loop {
+        let (stream, address) = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) if is_fatal(&error) => return error,
+                Err(error) => {
+                    // Out of descriptors or a connection that broke before it was accepted: the next one may do.
+                    tracing::warn!(%error, "cannot accept an agent");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            },
+            Some(_) = tasks.join_next() => continue,
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            tracing::warn!(%address, connections = bounds.connections, "too many agents: connection refused");
+            continue;
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%address, %error, "agent left at once");
+            continue;
+        }
+        let connection = connection(bounds).serve_connection(
+            TokioIo::new(stream),
+            TowerToHyperService::new(Service { link: Arc::clone(&link) }),
+        );
+        tasks.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%address, %error, "connection to an agent ended");
+            }
+            drop(place);
+        });
+    }
+}
+
+fn is_fatal(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::InvalidInput | std::io::ErrorKind::NotConnected)
+}
+
+fn connection(bounds: Bounds) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(bounds.ping_after)
+        .keep_alive_timeout(bounds.ping_timeout)
+        // One stream is what an agent needs; the second lets it re-open before the first has ended.
+        .max_concurrent_streams(2)
+        .initial_stream_window_size(64 << 10)
+        .initial_connection_window_size(64 << 10)
+        // What waits to be sent to an agent that does not read: one desired state is shared bytes; this bounds the copy.
+        .max_send_buf_size(64 << 10)
+        .max_header_list_size(16 << 10);
+    builder
+}
+
+struct Service<L> {
+    link: Arc<L>,
+}
+
+impl<L> Clone for Service<L> {
+    fn clone(&self) -> Self {
+        Self { link: Arc::clone(&self.link) }
+    }
+}
+
+impl<L: Link> tower::Service<Request<hyper::body::Incoming>> for Service<L> {
+    type Response = Response<tonic::body::Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<hyper::body::Incoming>) -> Self::Future {
+        let link = Arc::clone(&self.link);
+        Box::pin(async move {
+            if request.uri().path() != PATH {
+                return Ok(Status::unimplemented("the only method is Control/Link").into_http());
+            }
+            let codec = Pair::<Encoded, FromAgent>::default();
+            let mut grpc =
+                Grpc::new(codec).apply_max_message_size_config(Some(MAX_MESSAGE), Some(MAX_MESSAGE));
+            Ok(grpc.streaming(Method(link), request).await)
+        })
+    }
+}
+
+struct Method<L>(Arc<L>);
+
+impl<L: Link> StreamingService<FromAgent> for Method<L> {
+    type Response = Encoded;
+    type ResponseStream = Down;
+    type Future = BoxFuture<'static, Result<tonic::Response<Down>, Status>>;
+
+    fn call(&mut self, request: tonic::Request<Streaming<FromAgent>>) -> Self::Future {
+        let link = Arc::clone(&self.0);
+        Box::pin(async move {
+            let token = bearer(&request)?;
+            link.link(token, request.into_inner()).await.map(tonic::Response::new)
+        })
+    }
+}
+
+fn bearer<T>(request: &tonic::Request<T>) -> Result<String, Status> {
+    let header = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
+    let token = header.and_then(|value| value.strip_prefix("Bearer "));
+    token.map(str::to_owned).ok_or_else(|| Status::unauthenticated("no bearer token"))
+}
