@@ -94,6 +94,8 @@ pub struct Mesh {
     zones: Vec<ZoneState>,
     /// In the order in which they joined, which is the order of the chain: the first pulls from origin.
     seeders: Vec<u32>,
+    /// Changes whenever the seeders do that may be handed out, and with them who serves which piece class.
+    sources: u16,
     speeds: Speeds,
 }
 
@@ -114,6 +116,7 @@ impl Mesh {
             pool: Pool::new(),
             zones: Vec::new(),
             seeders: Vec::new(),
+            sources: 0,
             speeds: Speeds::new(),
         }
     }
@@ -133,6 +136,7 @@ impl Mesh {
             settled: now.0,
             zone: zone as u16,
             degree: 0,
+            told: 0,
             reported: 0,
             fresh: 0,
             complaints: 0,
@@ -143,6 +147,7 @@ impl Mesh {
         self.members += 1;
         if facts.seeder {
             self.seeders.push(node);
+            self.sources = self.sources.wrapping_add(1);
             self.zones[zone].seeders += 1;
             self.dismiss_gateways(zone);
         } else {
@@ -169,6 +174,7 @@ impl Mesh {
         self.pool.clear(&mut self.slots[index as usize].links);
         if flags & SEEDER != 0 {
             self.seeders.retain(|&seeder| seeder != index);
+            self.sources = self.sources.wrapping_add(1);
             self.zones[zone].seeders -= 1;
         } else {
             self.zones[zone].members.swap_remove(position as usize);
@@ -243,10 +249,12 @@ impl Mesh {
                 self.forget_mark(node.0, oldest.other);
             }
         }
-        let complained_of = &mut self.slots[peer.0 as usize];
-        complained_of.complaints = complained_of.complaints.saturating_add(1);
-        if self.count(peer.0, Kind::Shunned) >= SHUNNED {
-            self.slots[peer.0 as usize].flags |= UNREACHABLE;
+        let shunned = self.count(peer.0, Kind::Shunned) >= SHUNNED;
+        self.judge(peer.0, |slot| {
+            slot.complaints = slot.complaints.saturating_add(1);
+            slot.flags |= if shunned { UNREACHABLE } else { 0 };
+        });
+        if shunned {
             return;
         }
         self.note(node.0, Entry { kind: Kind::Failed, other: peer.0 });
@@ -262,8 +270,8 @@ impl Mesh {
         let (degree, fresh) = (u32::from(slot.degree), u32::from(slot.fresh));
         let due = now.0.saturating_sub(slot.settled) >= SETTLE;
         let live = live.unwrap_or(degree);
+        self.judge(node.0, |slot| slot.complaints = 0);
         let slot = &mut self.slots[node.0 as usize];
-        slot.complaints = 0;
         slot.reported = u8::try_from(live).unwrap_or(u8::MAX);
         if !due {
             return;

@@ -67,8 +67,8 @@ pub struct Announce {
     /// What happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<Event>,
-    /// How many more links it would like; 0 = only telling. Until it has a source of pieces (its zone's seeder died or
-    /// came late) it asks for at least one, however many links it has.
+    /// How many more links it would like; 0 = only telling. As long as it gets no pieces it asks for at least one, however
+    /// many links it has. A tracker that it has asked before may name a source (a seeder, other piece classes) unasked.
     pub want: u32,
     /// How many live connections it has in this swarm.
     pub live: u32,

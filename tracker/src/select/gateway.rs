@@ -9,7 +9,7 @@
 
 use rand::{Rng, RngExt};
 
-use super::graph::{COMPLETE, RECLASSED, SEEDER};
+use super::graph::{COMPLETE, NEWS, SEEDER};
 use super::links::Kind;
 use super::{CAP, GATEWAYS, Mesh, NOBODY};
 
@@ -17,15 +17,21 @@ use super::{CAP, GATEWAYS, Mesh, NOBODY};
 const TRIES: usize = 4;
 
 impl Mesh {
-    /// Gives the member its share of the classes of its zone, and links to where they come from.
-    pub(super) fn link_gateway<R: Rng + ?Sized>(&mut self, node: u32, slow: bool, random: &mut R) {
+    /// Gives the member its share of the classes of its zone (if it does not ask: only those that nobody has), and links to where they come from.
+    pub(super) fn link_gateway<R: Rng + ?Sized>(
+        &mut self,
+        node: u32,
+        slow: bool,
+        asks: bool,
+        random: &mut R,
+    ) {
         let zone = self.slots[node as usize].zone;
         if self.zone_seeders(zone).next().is_some() {
             self.dismiss(node);
             return;
         }
         if self.zones[usize::from(zone)].complete == 0 {
-            self.claim(node, slow);
+            self.claim(node, slow, asks);
         }
         if self.slots[node as usize].classes != 0 {
             self.link_sources(node, random);
@@ -42,7 +48,7 @@ impl Mesh {
     fn dismiss(&mut self, node: u32) {
         let Some(slot) = self.slots.get_mut(node as usize).filter(|slot| slot.classes != 0) else { return };
         slot.classes = 0;
-        slot.flags |= RECLASSED;
+        slot.flags |= NEWS;
         for owner in &mut self.zones[usize::from(slot.zone)].owners {
             if *owner == node {
                 *owner = NOBODY;
@@ -50,8 +56,8 @@ impl Mesh {
         }
     }
 
-    /// Takes classes over: those without an owner, and a slow owner's; else half of the largest owner's.
-    fn claim(&mut self, node: u32, slow: bool) {
+    /// Takes classes over: those without an owner, and a slow owner's; else, if it `asks`, half of the largest owner's.
+    fn claim(&mut self, node: u32, slow: bool, asks: bool) {
         let zone = usize::from(self.slots[node as usize].zone);
         let owners = self.zones[zone].owners;
         let mut mine = 0_u8;
@@ -63,7 +69,7 @@ impl Mesh {
                 mine |= 1 << class;
             }
         }
-        if mine == 0 && !slow && self.slots[node as usize].classes == 0 {
+        if mine == 0 && asks && !slow && self.slots[node as usize].classes == 0 {
             mine = self.half_of_the_largest(&owners);
         }
         for class in (0..GATEWAYS).filter(|class| mine & (1 << class) != 0) {
@@ -93,9 +99,11 @@ impl Mesh {
         let former = std::mem::replace(&mut self.zones[zone].owners[class], node);
         if let Some(former) = self.slots.get_mut(former as usize) {
             former.classes &= !(1 << class);
-            former.flags |= RECLASSED;
+            former.flags |= NEWS;
         }
-        self.slots[node as usize].classes |= 1 << class;
+        let slot = &mut self.slots[node as usize];
+        slot.classes |= 1 << class;
+        slot.flags |= NEWS;
     }
 
     /// Links to every seeder to which classes of this gateway fall, and to one agent in another zone.
@@ -104,7 +112,7 @@ impl Mesh {
         let sources: Vec<u32> = self.sources().filter(|&seeder| self.classes_at(classes, seeder) != 0).collect();
         for seeder in sources {
             if self.fits(node, seeder) && self.has_room(seeder) {
-                self.link(node, seeder);
+                self.link_source(node, seeder);
             }
         }
         let zone = self.slots[node as usize].zone;
@@ -120,7 +128,7 @@ impl Mesh {
             self.lesser_of_two(node, zone, random)
         });
         if let Some(agent) = agent.filter(|_| self.slots[node as usize].load() < CAP) {
-            self.link(node, agent);
+            self.link_source(node, agent);
         }
     }
 

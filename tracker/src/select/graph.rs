@@ -13,6 +13,8 @@ pub(super) struct Slot {
     pub(super) settled: u32,
     pub(super) zone: u16,
     pub(super) degree: u16,
+    /// The mesh's `sources` when it was last told of classes.
+    pub(super) told: u16,
     /// Live links by its own last word.
     pub(super) reported: u8,
     /// Links made since `settled`.
@@ -27,10 +29,12 @@ pub(super) struct Slot {
 pub(super) const USED: u8 = 1;
 pub(super) const SEEDER: u8 = 2;
 pub(super) const COMPLETE: u8 = 4;
-/// Its classes have changed since it was last told.
-pub(super) const RECLASSED: u8 = 8;
+/// It has links to sources, or other classes, that it has not been told of.
+pub(super) const NEWS: u8 = 8;
 /// More than [`SHUNNED`] members could not use it.
 pub(super) const UNREACHABLE: u8 = 16;
+/// It has asked for links here: this tracker is the one it listens to.
+pub(super) const ASKED: u8 = 32;
 
 impl Slot {
     pub(super) fn is(&self, flag: u8) -> bool {
@@ -78,6 +82,7 @@ impl Mesh {
                 settled: 0,
                 zone: 0,
                 degree: 0,
+                told: 0,
                 reported: 0,
                 fresh: 0,
                 complaints: 0,

@@ -5,7 +5,7 @@
 
 use rand::{Rng, RngExt};
 
-use super::graph::{COMPLETE, RECLASSED, SEEDER, UNREACHABLE};
+use super::graph::{ASKED, COMPLETE, NEWS, SEEDER, Slot, UNREACHABLE};
 use super::links::Kind;
 use super::{CAP, FAN, Link, Mesh, Node, SEEDER_CAP, SUSPECT};
 
@@ -16,8 +16,10 @@ const SCAN: usize = 64;
 
 impl Mesh {
     /// Makes up to `want` new links for the member, besides those to seeders and gateways' sources, and appends whom it
-    /// is to dial to `out`: the new ones and again those handed before that live. `want` = 0 makes none and tells only
-    /// of piece classes that have changed. A complete member dials nobody.
+    /// is to dial to `out`: the new ones and again those handed before that live. A complete member dials nobody.
+    ///
+    /// `want` = 0: nothing, unless the member has asked here before and its zone's seeder, its piece classes or their
+    /// sources have changed since.
     pub fn handout<R: Rng + ?Sized>(
         &mut self,
         node: Node,
@@ -26,25 +28,27 @@ impl Mesh {
         out: &mut Vec<Link>,
     ) {
         let Some(slot) = self.slot(node) else { return };
-        if slot.is(COMPLETE) {
+        let asks = want > 0;
+        if slot.is(COMPLETE) || !(asks || slot.is(ASKED)) {
             return;
         }
-        if want > 0 && slot.is(SEEDER) {
+        if slot.is(SEEDER) {
             self.link_chain(node.0);
-        } else if want > 0 {
+        } else {
             let new = want.saturating_sub(self.under_way(node.0));
             let slow = self.speeds.is_slow(slot.speed);
             if !slow {
                 self.link_seeder(node.0, FAN);
             }
-            self.link_gateway(node.0, slow, random);
+            self.link_gateway(node.0, slow, asks, random);
             self.link_zone(node.0, new, random);
             if self.degree(node) == 0 {
                 // Slow, or every seeder's fan is full, and nobody else there: better too many links than none.
                 self.link_seeder(node.0, usize::MAX);
             }
         }
-        self.tell(node.0, want > 0, out);
+        self.slots[node.0 as usize].flags |= ASKED;
+        self.tell(node.0, asks, out);
     }
 
     /// Links that were handed out since the member was last settled and that it does not have yet.
@@ -69,6 +73,16 @@ impl Mesh {
                 .any(|entry| entry.other == peer && entry.kind != Kind::Shunned)
     }
 
+    /// Changes what is thought of `peer`, and notices if that changes the sources.
+    pub(super) fn judge(&mut self, peer: u32, change: impl FnOnce(&mut Slot)) {
+        let before = self.is_sound(peer);
+        let slot = &mut self.slots[peer as usize];
+        change(slot);
+        if slot.is(SEEDER) && self.is_sound(peer) != before {
+            self.sources = self.sources.wrapping_add(1);
+        }
+    }
+
     /// Seeders of a zone that may be handed out.
     pub(super) fn zone_seeders(&self, zone: u16) -> impl Iterator<Item = u32> + '_ {
         self.seeders
@@ -90,8 +104,14 @@ impl Mesh {
             .filter(|&(used, _)| used < fan)
             .min();
         if let Some((_, seeder)) = free {
-            self.link(node, seeder);
+            self.link_source(node, seeder);
         }
+    }
+
+    /// A link of which the member is told even if it asks for nothing.
+    pub(super) fn link_source(&mut self, node: u32, source: u32) {
+        self.link(node, source);
+        self.slots[node as usize].flags |= NEWS;
     }
 
     /// Incomplete agents of its own zone that a seeder is linked to.
@@ -123,7 +143,7 @@ impl Mesh {
             after.iter().copied().filter(complete).find(fits)
         });
         if let Some(source) = source {
-            self.link(node, source);
+            self.link_source(node, source);
         }
     }
 
@@ -168,20 +188,21 @@ impl Mesh {
         members[start..].iter().chain(&members[..start]).take(SCAN).copied().find(fits)
     }
 
-    /// Whom `node` is to dial. Of links to other zones always with the classes; without `all`, only those, if changed.
+    /// Whom `node` is to dial, with the classes of links to other zones. Without `all`, only sources, if there is news.
     fn tell(&mut self, node: u32, all: bool, out: &mut Vec<Link>) {
         let slot = &mut self.slots[node as usize];
-        let reclassed = slot.is(RECLASSED);
-        if !all && !reclassed {
+        let news = slot.is(NEWS) || (slot.classes != 0 && slot.told != self.sources);
+        if !all && !news {
             return;
         }
-        slot.flags &= !RECLASSED;
+        slot.flags &= !NEWS;
+        slot.told = self.sources;
         let slot = &self.slots[node as usize];
         for entry in self.pool.entries(slot.links).filter(|entry| entry.kind == Kind::Out) {
             let other = &self.slots[entry.other as usize];
             let crosses = other.zone != slot.zone && !slot.is(SEEDER);
             let classes = crosses.then(|| self.classes_at(slot.classes, entry.other));
-            if all || crosses {
+            if all || crosses || other.is(SEEDER) {
                 out.push(Link { node: Node(entry.other), classes });
             }
         }
