@@ -1,6 +1,8 @@
 //! Owns every generated file of the API: the YAML beside this crate, the copy in the Helm chart, the reference page.
 //! `UPDATE_EXPECT=1 cargo test -p eagle-crds --test generated` writes them.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use eagle_crds::{definitions, reference};
 use expect_test::expect_file;
 

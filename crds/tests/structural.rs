@@ -1,6 +1,8 @@
 //! What the API server demands of a schema, and what its users do: structural, bounded, documented; and the CEL rules,
 //! evaluated as the API server would.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use eagle_crds::eagle_cluster::EagleClusterSpec;
 use eagle_crds::image_prefetch::ImagePrefetchSpec;
 use eagle_crds::{EagleCluster, ImagePrefetch, definitions};
