@@ -6,7 +6,7 @@ use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
 use crate::config::period::Period;
-use crate::config::section::{Cache, Limits, Origin, Peer, Telemetry, loopback, redact};
+use crate::config::section::{Cache, Control, Limits, Origin, Peer, Telemetry, loopback, redact};
 use crate::config::{Config, Docs, Wrong};
 
 /// Everything an agent is told.
@@ -33,6 +33,8 @@ pub struct AgentConfig {
     pub cache: Cache,
     /// The registries.
     pub origin: Origin,
+    /// The operator, on Kubernetes.
+    pub control: Control,
     /// Logs and metrics.
     pub telemetry: Telemetry,
 }
@@ -81,6 +83,7 @@ impl Config for AgentConfig {
         ("limits", |name| Limits::get_field_docs(name).ok()),
         ("cache", |name| Cache::get_field_docs(name).ok()),
         ("origin", |name| Origin::get_field_docs(name).ok()),
+        ("control", |name| Control::get_field_docs(name).ok()),
         ("telemetry", |name| Telemetry::get_field_docs(name).ok()),
     ];
 
@@ -89,6 +92,10 @@ impl Config for AgentConfig {
             if let Some(url) = urls.iter().find(|url| !super::section::is_base_url(url)) {
                 return Err(Wrong::new(key, format!("{url:?} is no base URL: write http://HOST:PORT")));
             }
+        }
+        if !self.control.operator.is_empty() && !super::section::is_base_url(&self.control.operator) {
+            let problem = format!("{:?} is no base URL: write http://HOST:PORT", self.control.operator);
+            return Err(Wrong::new("control.operator", problem));
         }
         if self.mirror.blobs_ahead == 0 || self.mirror.concurrent_requests == 0 {
             return Err(Wrong::new("mirror", "blobs_ahead and concurrent_requests must be at least 1"));

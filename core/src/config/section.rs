@@ -115,6 +115,23 @@ impl Default for Cache {
     }
 }
 
+/// The operator, from whom an agent on Kubernetes learns what its node is to have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, DocumentedFields)]
+#[serde(deny_unknown_fields, default)]
+pub struct Control {
+    /// Base URL of the operator's control channel, such as `http://eagle-operator.eagle-system.svc:7090`; empty: there
+    /// is no operator.
+    pub operator: String,
+    /// The file with the token that says which node this is; read anew for every connection.
+    pub token_file: PathBuf,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self { operator: String::new(), token_file: "/var/run/secrets/eagle/token".into() }
+    }
+}
+
 /// How registries are reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
