@@ -1,0 +1,561 @@
+//! A blob that is arriving: pieces in any order from any number of writers, read while it fills.
+//!
+//! The bytes go to a staged file, piece by piece, one `pwrite` each. Behind the writers one job at a time, on a thread
+//! that may block, takes the SHA-256 of the whole in order, reading each piece back from the page cache (a copy at
+//! memory speed, so what is hashed is what is on disk); when the last piece is there, at most the backlog remains and
+//! there is no second pass. If the digest is wrong, everything is thrown away and every reader is told.
+//!
+//! What it deliberately does not do: decide where pieces come from, or when to give up waiting for them.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::sync::{Arc, OnceLock, Weak};
+
+use eagle_core::digest::{Digest, Hasher};
+use eagle_core::name::Repository;
+use eagle_core::piece::{Bitmap, PieceHash, PieceLayout, hash_piece};
+use eagle_core::ports::Pieces;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::blob::{Blob, check_range};
+use super::filling::{Filling, Inserted};
+use super::shared::Shared;
+use super::sidecar::{Claim, Sidecar};
+use super::trailer::{MAX_MEDIA_TYPE, Trailer};
+
+/// Why a blob stopped arriving.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Failure {
+    /// The bytes are not the blob's. All of them were thrown away.
+    #[error("the bytes have the digest {0}")]
+    WrongDigest(Digest),
+    /// Somebody discarded it.
+    #[error("the blob was discarded")]
+    Discarded,
+    /// Whoever was filling it gave up. Its verified pieces stay for the next try.
+    #[error("{0}")]
+    GaveUp(String),
+    /// The disk.
+    #[error("the disk failed")]
+    Io(#[source] Arc<io::Error>),
+}
+
+/// How far a blob has arrived.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// Bytes that peers may have.
+    pub verified: u64,
+    /// When that last became more, or this process began to fill the blob.
+    pub at: Instant,
+    /// What state the blob is in.
+    pub phase: Phase,
+}
+
+/// The states of a blob that is arriving, in order.
+#[derive(Clone, Debug)]
+pub enum Phase {
+    /// Pieces are missing, or the last one is withheld.
+    Filling,
+    /// The SHA-256 of the whole was right: every byte can be read.
+    Whole,
+    /// It is in the store.
+    Committed,
+    /// It will not arrive.
+    Failed(Failure),
+}
+
+/// Why a blob was not committed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CommitError {
+    /// Pieces are missing.
+    #[error("{0} pieces of the blob are missing")]
+    Incomplete(u32),
+    /// It failed before.
+    #[error("the blob failed")]
+    Failed(#[source] Failure),
+}
+
+/// What is stored with a blob.
+#[derive(Clone, Debug, Default)]
+pub struct Seal {
+    /// The hashes of all its pieces. `None`: those that were computed while it was written, if all were.
+    pub piece_hashes: Option<Arc<[PieceHash]>>,
+    /// Its media type: manifests. One of more than 255 bytes is not stored.
+    pub media_type: Option<String>,
+    /// Repositories that have shown it to anybody.
+    pub repositories: Vec<Repository>,
+}
+
+/// A blob that is arriving. As [`Pieces`], it is what the swarm engine fills.
+///
+/// # Guarantees
+/// No reader gets the last missing byte before the SHA-256 of the whole was right. If a piece was written without a
+/// hash to check it against ([`crate::writer::Writer`]), peers do not get the last missing piece before that, either.
+pub struct Partial {
+    digest: Digest,
+    layout: PieceLayout,
+    file: Arc<File>,
+    sidecar: Option<Sidecar>,
+    state: Mutex<State>,
+    progress: watch::Sender<Progress>,
+    hasher: Mutex<Hasher>,
+    committing: tokio::sync::Mutex<()>,
+    blob: OnceLock<Arc<Blob>>,
+    shared: Arc<Shared>,
+    me: Weak<Self>,
+}
+
+#[derive(Debug)]
+struct State {
+    filling: Filling,
+    hashing: bool,
+    failure: Option<Failure>,
+}
+
+impl Partial {
+    /// A new blob, nothing of it here. Blocks for the disk.
+    pub(super) fn create(shared: &Arc<Shared>, digest: Digest, layout: PieceLayout) -> io::Result<Arc<Self>> {
+        let path = shared.directory.staged(&digest);
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+        file.set_len(layout.size())?;
+        let sidecar = Sidecar::create(&shared.directory.map(&digest), &layout)?;
+        Ok(Self::over(shared, digest, Arc::new(file), Some(sidecar), Filling::new(layout), layout))
+    }
+
+    /// One that an earlier process or try has left, with what its piece map claims; nothing of it is believed until
+    /// [`Partial::check_claims`] has read it. `InvalidData` if it has another layout or is torn. Blocks for the disk.
+    pub(super) fn resume(
+        shared: &Arc<Shared>,
+        digest: Digest,
+        layout: PieceLayout,
+    ) -> io::Result<(Arc<Self>, Vec<(u32, Claim)>)> {
+        let (sidecar, staged) = Sidecar::open(&shared.directory.map(&digest))?;
+        let file = OpenOptions::new().read(true).write(true).open(shared.directory.staged(&digest))?;
+        if staged != layout || file.metadata()?.len() < layout.size() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not the same layout"));
+        }
+        let claims = sidecar.claims(layout.pieces())?;
+        let filling = Filling::new(layout);
+        Ok((Self::over(shared, digest, Arc::new(file), Some(sidecar), filling, layout), claims))
+    }
+
+    /// A stored blob in the shape of one that has just arrived.
+    pub(super) fn of_blob(shared: &Arc<Shared>, blob: Arc<Blob>) -> Arc<Self> {
+        let (digest, layout) = (*blob.digest(), blob.layout());
+        let filling = Filling::whole(layout, blob.meta.piece_hashes.as_deref());
+        let partial = Self::over(shared, digest, blob.file().clone(), None, filling, layout);
+        if partial.blob.set(blob).is_ok() {
+            partial.show(|progress| progress.phase = Phase::Committed);
+        }
+        partial
+    }
+
+    fn over(
+        shared: &Arc<Shared>,
+        digest: Digest,
+        file: Arc<File>,
+        sidecar: Option<Sidecar>,
+        filling: Filling,
+        layout: PieceLayout,
+    ) -> Arc<Self> {
+        let verified = filling.present_bytes();
+        let progress = Progress { verified, at: Instant::now(), phase: Phase::Filling };
+        Arc::new_cyclic(|me| Self {
+            digest,
+            layout,
+            file,
+            sidecar,
+            state: Mutex::new(State { filling, hashing: false, failure: None }),
+            progress: watch::Sender::new(progress),
+            hasher: Mutex::new(Hasher::new()),
+            committing: tokio::sync::Mutex::new(()),
+            blob: OnceLock::new(),
+            shared: shared.clone(),
+            me: me.clone(),
+        })
+    }
+
+    /// Its name.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// How it is cut.
+    pub fn layout(&self) -> PieceLayout {
+        self.layout
+    }
+
+    /// The pieces that peers may have.
+    pub fn verified(&self) -> Bitmap {
+        self.state.lock().filling.verified()
+    }
+
+    /// Whether peers may have the piece.
+    pub fn is_verified(&self, piece: u32) -> bool {
+        self.state.lock().filling.is_verified(piece)
+    }
+
+    /// Whether the piece's bytes are on disk; it may still be withheld.
+    pub fn is_present(&self, piece: u32) -> bool {
+        self.state.lock().filling.has(piece)
+    }
+
+    /// The first piece at or after `from` whose bytes are not on disk.
+    pub fn first_missing(&self, from: u32) -> Option<u32> {
+        let state = self.state.lock();
+        (from..self.layout.pieces()).find(|piece| !state.filling.has(*piece))
+    }
+
+    /// The SHA-1 of a piece that peers may have, if it was computed or given when the piece was written.
+    pub fn hash_of(&self, piece: u32) -> Option<PieceHash> {
+        self.state.lock().filling.hash_of(piece)
+    }
+
+    /// End of the bytes from `offset` that a reader may have now; `offset` if it has to wait.
+    pub fn readable_until(&self, offset: u64) -> u64 {
+        let state = self.state.lock();
+        match state.failure {
+            // The bytes are not the blob's.
+            Some(Failure::WrongDigest(_)) => offset,
+            _ => state.filling.readable_until(offset),
+        }
+    }
+
+    /// How far it has arrived; `changed().await` on the receiver wakes for more bytes, for the end, and for failure.
+    /// Nothing is lost between a look at the partial and the wait if the receiver was made before the look.
+    pub fn changed(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// How far it has arrived.
+    pub fn progress(&self) -> Progress {
+        self.progress.borrow().clone()
+    }
+
+    /// Why it failed, if it has.
+    pub fn failure(&self) -> Option<Failure> {
+        self.state.lock().failure.clone()
+    }
+
+    /// The blob, once committed.
+    pub fn blob(&self) -> Option<Arc<Blob>> {
+        self.blob.get().cloned()
+    }
+
+    /// Bytes that are not on disk yet.
+    pub(super) fn missing_bytes(&self) -> u64 {
+        self.layout.size() - self.state.lock().filling.present_bytes()
+    }
+
+    pub(crate) fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+
+    /// Fills `buffer` from `offset`. The range must lie within pieces that are on disk. Blocks for the disk.
+    pub fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        check_range(self.layout.size(), offset, buffer.len())?;
+        self.file.read_exact_at(buffer, offset)
+    }
+
+    /// Stores a piece. `proven`: its hash was right by a list that somebody vouches for. Blocks for the disk; a disk
+    /// error fails the whole blob, as it would leave a hole.
+    pub(crate) fn store(
+        &self,
+        piece: u32,
+        bytes: &[u8],
+        hash: Option<PieceHash>,
+        proven: bool,
+    ) -> io::Result<()> {
+        if bytes.is_empty() || bytes.len() != self.layout.length_of(piece) as usize {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the length of that piece"));
+        }
+        {
+            let state = self.state.lock();
+            if let Some(failure) = &state.failure {
+                return Err(io::Error::other(failure.clone()));
+            }
+            if state.filling.has(piece) {
+                return Ok(());
+            }
+        }
+        let claim = Claim { check: crc32fast::hash(bytes), proven, hash };
+        let written = self.file.write_all_at(bytes, self.layout.range_of(piece).start);
+        let recorded = written.and_then(|()| match &self.sidecar {
+            Some(sidecar) => sidecar.record(piece, &claim),
+            None => Ok(()),
+        });
+        if let Err(error) = recorded {
+            let kind = error.kind();
+            self.end(Failure::Io(Arc::new(error)));
+            return Err(io::Error::new(kind, "the blob's file cannot be written"));
+        }
+        self.insert(piece, hash, proven);
+        Ok(())
+    }
+
+    fn insert(&self, piece: u32, hash: Option<PieceHash>, proven: bool) {
+        let mut state = self.state.lock();
+        if state.failure.is_some() || state.filling.insert(piece, hash, proven) == Inserted::Known {
+            return;
+        }
+        let start = !state.hashing && state.filling.next_to_hash().is_some();
+        state.hashing |= start;
+        // Under the lock, so that what watchers see only grows.
+        self.show_verified(&state);
+        drop(state);
+        if start && let Some(me) = self.me.upgrade() {
+            // Not awaited: its end is told through `progress`. At most one job for each partial.
+            drop(self.shared.runtime.spawn_blocking(move || me.hash_on()));
+        }
+    }
+
+    fn show_verified(&self, state: &State) {
+        let count = u64::from(state.filling.verified_count());
+        let verified = (count * u64::from(self.layout.piece_length())).min(self.layout.size());
+        self.show(|progress| {
+            progress.verified = verified;
+            progress.at = Instant::now();
+        });
+    }
+
+    fn show(&self, change: impl FnOnce(&mut Progress)) {
+        self.progress.send_modify(change);
+    }
+
+    /// Takes the SHA-256 of the pieces that are there in order, and decides at the end.
+    fn hash_on(&self) {
+        // A piece has 4 MiB at most.
+        let mut buffer = Vec::new();
+        let mut hasher = self.hasher.lock();
+        loop {
+            let next = {
+                let mut state = self.state.lock();
+                let next = state.filling.next_to_hash().filter(|_| state.failure.is_none());
+                state.hashing = next.is_some();
+                next
+            };
+            let Some(piece) = next else { return };
+            buffer.resize(self.layout.length_of(piece) as usize, 0);
+            if let Err(error) = self.read(self.layout.range_of(piece).start, &mut buffer) {
+                self.end(Failure::Io(Arc::new(error)));
+                return;
+            }
+            hasher.update(&buffer);
+            if self.state.lock().filling.hashed_one() {
+                let found = std::mem::take(&mut *hasher).finish();
+                return self.decide(found);
+            }
+        }
+    }
+
+    fn decide(&self, found: Digest) {
+        if found != self.digest {
+            tracing::warn!(digest = %self.digest, %found, "a blob arrived wrong: thrown away");
+            self.end(Failure::WrongDigest(found));
+            return;
+        }
+        let mut state = self.state.lock();
+        state.hashing = false;
+        if state.failure.is_none() {
+            state.filling.found_right();
+            self.show_verified(&state);
+            self.show(|progress| progress.phase = Phase::Whole);
+        }
+    }
+
+    /// Ends it for `failure`, once. The files stay only if somebody gave up.
+    fn end(&self, failure: Failure) {
+        {
+            let mut state = self.state.lock();
+            if state.failure.is_some() || self.blob.get().is_some() {
+                return;
+            }
+            state.failure = Some(failure.clone());
+        }
+        if matches!(failure, Failure::GaveUp(_)) {
+            self.shared.leave_partial(&self.digest, self, false);
+        } else {
+            // Under the admission lock, so that nobody begins the blob anew between the two steps.
+            let _admission = self.shared.admission.lock();
+            if self.is_current()
+                && let Err(error) = self.shared.directory.remove_staged(&self.digest)
+            {
+                tracing::warn!(digest = %self.digest, %error, "a discarded blob cannot be removed");
+            }
+            self.shared.leave_partial(&self.digest, self, true);
+        }
+        self.show(|progress| progress.phase = Phase::Failed(failure));
+    }
+
+    fn is_current(&self) -> bool {
+        self.shared.live_partial(&self.digest).is_some_and(|live| std::ptr::eq(Arc::as_ptr(&live), self))
+    }
+
+    /// Whoever was filling it gives up: readers are told, its pieces stay for the next try. Nothing after a commit.
+    pub fn fail(&self, reason: &str) {
+        self.end(Failure::GaveUp(reason.to_owned()));
+    }
+
+    /// Throws it away. Nothing after a commit.
+    pub async fn discard(&self) {
+        let Some(me) = self.me.upgrade() else { return };
+        if let Err(error) = self.shared.runtime.spawn_blocking(move || me.end(Failure::Discarded)).await {
+            tracing::warn!(digest = %self.digest, %error, "a blob cannot be discarded");
+        }
+    }
+
+    /// Reads what a piece map claims and believes what has the right checksum. Blocks for the disk.
+    pub(super) fn check_claims(&self, claims: Vec<(u32, Claim)>) {
+        let mut buffer = Vec::new();
+        for (piece, claim) in claims {
+            buffer.resize(self.layout.length_of(piece) as usize, 0);
+            match self.read(self.layout.range_of(piece).start, &mut buffer) {
+                Ok(()) if crc32fast::hash(&buffer) == claim.check => {
+                    self.insert(piece, claim.hash, claim.proven)
+                }
+                Ok(()) => tracing::debug!(digest = %self.digest, piece, "a piece was torn by a crash"),
+                Err(error) => {
+                    tracing::warn!(digest = %self.digest, piece, %error, "a piece cannot be read back")
+                }
+            }
+        }
+    }
+
+    /// Computes the SHA-1 of every piece that is on disk and whose hash is not known: after a resume, or where the swarm
+    /// brought pieces. On a thread that may block.
+    pub async fn hash_present(&self) -> Result<(), CommitError> {
+        let Some(me) = self.me.upgrade() else { return Ok(()) };
+        let work = move || -> io::Result<()> {
+            let mut buffer = Vec::new();
+            for piece in 0..me.layout.pieces() {
+                let state = me.state.lock();
+                if !state.filling.has(piece) || state.filling.knows_hash(piece) {
+                    continue;
+                }
+                drop(state);
+                buffer.resize(me.layout.length_of(piece) as usize, 0);
+                me.read(me.layout.range_of(piece).start, &mut buffer)?;
+                me.state.lock().filling.set_hash(piece, hash_piece(&buffer));
+            }
+            Ok(())
+        };
+        let done = self.shared.runtime.spawn_blocking(work).await;
+        let error = match done {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error,
+            Err(stopped) => io::Error::other(stopped),
+        };
+        Err(CommitError::Failed(Failure::Io(Arc::new(error))))
+    }
+
+    /// Waits until the SHA-256 of the whole was right.
+    ///
+    /// # Errors
+    /// At once if pieces are missing; when it fails.
+    pub async fn whole(&self) -> Result<(), CommitError> {
+        let mut progress = self.changed();
+        loop {
+            match &progress.borrow_and_update().phase {
+                Phase::Filling => {}
+                Phase::Whole | Phase::Committed => return Ok(()),
+                Phase::Failed(failure) => return Err(CommitError::Failed(failure.clone())),
+            }
+            let missing = self.state.lock().filling.missing();
+            if missing > 0 {
+                return Err(CommitError::Incomplete(missing));
+            }
+            if progress.changed().await.is_err() {
+                return Err(CommitError::Failed(Failure::Discarded));
+            }
+        }
+    }
+
+    /// Puts it into the store: waits for the SHA-256 of the whole, then syncs, renames and syncs the directory. Readers
+    /// need not wait for it: they read on, from the same file. A second commit gives what the first gave.
+    ///
+    /// # Errors
+    /// At once if pieces are missing; when it fails, which a disk error here makes it do.
+    pub async fn commit(&self, seal: Seal) -> Result<Arc<Blob>, CommitError> {
+        self.whole().await?;
+        let _one = self.committing.lock().await;
+        if let Some(blob) = self.blob() {
+            return Ok(blob);
+        }
+        let failed = |failure| CommitError::Failed(failure);
+        let Some(me) = self.me.upgrade() else { return Err(failed(Failure::Discarded)) };
+        let published = self.shared.runtime.spawn_blocking(move || me.publish(seal)).await;
+        let error = match published {
+            Ok(Ok(blob)) => return Ok(blob),
+            Ok(Err(error)) => error,
+            Err(stopped) => io::Error::other(stopped),
+        };
+        let failure = Failure::Io(Arc::new(error));
+        self.end(failure.clone());
+        Err(failed(failure))
+    }
+
+    fn publish(&self, seal: Seal) -> io::Result<Arc<Blob>> {
+        let known = || self.state.lock().filling.all_hashes();
+        let given = seal.piece_hashes.filter(|hashes| hashes.len() == self.layout.pieces() as usize);
+        let trailer = Trailer {
+            size: self.layout.size(),
+            piece_length: self.layout.piece_length(),
+            hashes: given.map(|hashes| hashes.to_vec()).or_else(known).unwrap_or_default(),
+            media_type: seal.media_type.filter(|text| text.len() <= MAX_MEDIA_TYPE),
+        };
+        let encoded = trailer.encode();
+        self.file.write_all_at(&encoded, trailer.size)?;
+        self.file.set_len(trailer.size + encoded.len() as u64)?;
+        // Synced before the rename: a crash, also of the machine, leaves the whole blob or none.
+        self.file.sync_data()?;
+        let directory = &self.shared.directory;
+        let blob = {
+            let _admission = self.shared.admission.lock();
+            if let Some(failure) = self.failure() {
+                return Err(io::Error::other(failure));
+            }
+            directory.publish(&directory.staged(&self.digest), &self.digest)?;
+            self.shared.committed(self.digest, &trailer, &seal.repositories, self.file.clone())
+        };
+        let blob = blob.ok_or_else(|| io::Error::other("the blob was removed at once"))?;
+        if self.blob.set(blob.clone()).is_ok() {
+            self.show(|progress| progress.phase = Phase::Committed);
+        }
+        directory.remove_map(&self.digest)?;
+        directory.sync_blob(&self.digest)?;
+        Ok(blob)
+    }
+}
+
+impl Pieces for Partial {
+    fn layout(&self) -> PieceLayout {
+        self.layout
+    }
+
+    fn verified(&self) -> Bitmap {
+        Self::verified(self)
+    }
+
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        Self::read(self, offset, buffer)
+    }
+
+    fn write_verified(&self, piece: u32, bytes: &[u8]) -> io::Result<()> {
+        self.store(piece, bytes, None, true)
+    }
+}
+
+impl std::fmt::Debug for Partial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Partial({}, {:?})", self.digest, self.state.lock().filling.verified())
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        self.shared.leave_partial(&self.digest, self, false);
+    }
+}
