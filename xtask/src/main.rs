@@ -1,2 +1,62 @@
-//! Repository tasks.
-fn main() {}
+//! Tasks of this repository: `cargo xtask test | tidy | bench | gen`.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod generate;
+mod install;
+mod run;
+mod test;
+mod tidy;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "Tasks of this repository")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Everything that must pass: what CI runs
+    Test(test::Args),
+    /// The rules of the house that no compiler checks: crate arrows, sizes, documentation
+    Tidy,
+    /// Measure: `bench netns …` (arguments go to the benchmark; try `bench -- --help`)
+    Bench {
+        /// What the benchmark takes
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Write every generated file anew
+    Gen,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Test(args) => test::test(&args),
+        Command::Tidy => tidy::tidy(),
+        Command::Bench { args } => bench(&args),
+        Command::Gen => generate::generate(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("xtask: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(args: &[String]) -> anyhow::Result<()> {
+    run::cargo(&["build", "--release", "--quiet", "--package", "eagle"])?;
+    let fixed = ["run", "--release", "--quiet", "--package", "eagle-kind-tests", "--bin", "bench", "--"];
+    run::cargo(&fixed.into_iter().chain(args.iter().map(String::as_str)).collect::<Vec<_>>())
+}
+
+/// Prints a line for the person who runs this.
+#[expect(clippy::print_stdout, reason = "this is a command-line tool")]
+fn say(text: &str) {
+    println!("{text}");
+}

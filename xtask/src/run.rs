@@ -1,0 +1,39 @@
+//! Running other programs from the top of the workspace.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+
+/// The top of the workspace.
+pub(crate) fn top() -> PathBuf {
+    // xtask's own directory is one below.
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().map(PathBuf::from).unwrap_or_default()
+}
+
+/// Runs cargo with `args`.
+pub(crate) fn cargo(args: &[&str]) -> anyhow::Result<()> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    checked(Command::new(cargo).args(args))
+}
+
+/// Runs `command` at the top; an error if it fails.
+pub(crate) fn checked(command: &mut Command) -> anyhow::Result<()> {
+    let shown = format!("{command:?}");
+    let status = command.current_dir(top()).status().with_context(|| format!("cannot start {shown}"))?;
+    ensure!(status.success(), "{shown} failed ({status})");
+    Ok(())
+}
+
+/// Whether `program` can be started.
+pub(crate) fn has(program: &str) -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let fixed = ["/usr/sbin", "/sbin", "/usr/bin"].map(PathBuf::from);
+    std::env::split_paths(&paths).chain(fixed).any(|folder| folder.join(program).is_file())
+}
+
+/// Whether this process may do what root may.
+pub(crate) fn is_root() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status.lines().any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0"))
+}
