@@ -18,24 +18,24 @@ impl Mesh {
     /// Makes up to `want` new links for the member, besides those to seeders and gateways' sources, and appends whom it
     /// is to dial to `out`: the new ones and again those handed before that live. A complete member dials nobody.
     ///
-    /// `want` = 0: nothing, unless the member has asked here before and its zone's seeder, its piece classes or their
-    /// sources have changed since.
+    /// `None`: it does not ask. Then it is told nothing, unless it has asked here before and its zone's seeder, its
+    /// piece classes or their sources have changed since.
     pub fn handout<R: Rng + ?Sized>(
         &mut self,
         node: Node,
-        want: usize,
+        want: Option<usize>,
         random: &mut R,
         out: &mut Vec<Link>,
     ) {
         let Some(slot) = self.slot(node) else { return };
-        let asks = want > 0;
+        let asks = want.is_some();
         if slot.is(COMPLETE) || !(asks || slot.is(ASKED)) {
             return;
         }
         if slot.is(SEEDER) {
             self.link_chain(node.0);
         } else {
-            let new = want.saturating_sub(self.under_way(node.0));
+            let new = want.unwrap_or(0).saturating_sub(self.under_way(node.0));
             let slow = self.speeds.is_slow(slot.speed);
             if !slow {
                 self.link_seeder(node.0, FAN);

@@ -58,7 +58,7 @@ impl World {
     fn ask_with(&mut self, node: Node, want: usize, live: Option<u32>) -> Vec<Link> {
         let mut links = Vec::new();
         self.mesh.announced(node, live, self.now);
-        self.mesh.handout(node, want, &mut self.random, &mut links);
+        self.mesh.handout(node, Some(want).filter(|want| *want > 0), &mut self.random, &mut links);
         for link in &links {
             assert_ne!(link.node, node, "handed to itself");
             assert!(self.mesh.contains(link.node), "handed a member that left");
@@ -366,7 +366,7 @@ fn a_former_owner_is_told_even_when_it_asks_for_nothing() {
     assert_eq!(world.ask(first, 0), news, "its zone has a seeder now");
     let mut silent = Vec::new();
     let other_tracker = world.join(1, false, false, 0);
-    world.mesh.handout(other_tracker, 0, &mut world.random, &mut silent);
+    world.mesh.handout(other_tracker, None, &mut world.random, &mut silent);
     assert_eq!(silent, [], "one that has never asked here listens to another tracker");
 }
 
