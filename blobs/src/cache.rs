@@ -224,6 +224,9 @@ impl Cache {
             seal.repositories.iter().for_each(|repository| self.allow(digest, repository));
             return Ok(());
         }
+        if let Some(partial) = self.shared.live_partial(digest) {
+            return fill(partial, bytes, seal).await;
+        }
         let (shared, digest) = (self.shared.clone(), *digest);
         let put = tokio::task::spawn_blocking(move || put(&shared, digest, &bytes, seal)).await;
         put.map_err(|error| StageError::Io { step: "store the blob", source: io::Error::other(error) })?
@@ -309,11 +312,15 @@ fn put(shared: &Arc<Shared>, digest: Digest, bytes: &[u8], seal: Seal) -> Result
     let encoded = trailer.encode();
     let path = shared.directory.fresh(&digest);
     let admission = shared.admission.lock();
-    // Somebody may have stored it, or be staging it (then it has its room already).
-    let is_new = shared.stat(&digest).is_none() && !shared.books.lock().ledger.is_staged(&digest);
-    if is_new {
-        shared.admit(&digest, layout.size() + encoded.len() as u64)?;
+    if shared.stat(&digest).is_some() || shared.live_partial(&digest).is_some() {
+        // Somebody else has begun since we looked: what they do comes to the same.
+        return Ok(());
     }
+    let io = |step| move |source| StageError::Io { step, source };
+    // What an earlier try has left is of no use.
+    shared.directory.remove_staged(&digest).map_err(io("remove an earlier try"))?;
+    shared.books.lock().ledger.release(&digest);
+    shared.admit(&digest, layout.size() + encoded.len() as u64)?;
     let written = || -> io::Result<()> {
         let file = File::create(&path)?;
         file.write_all_at(bytes, 0)?;
@@ -325,10 +332,33 @@ fn put(shared: &Arc<Shared>, digest: Digest, bytes: &[u8], seal: Seal) -> Result
         Ok(())
     };
     let result = written();
-    if result.is_err() && is_new {
+    if result.is_err() {
         shared.books.lock().ledger.release(&digest);
     }
     drop(admission);
     let synced = result.and_then(|()| shared.directory.sync_blob(&digest));
-    synced.map_err(|source| StageError::Io { step: "write the blob", source })
+    synced.map_err(io("write the blob"))
+}
+
+/// Gives a blob that is arriving all of its bytes.
+async fn fill(partial: Arc<Partial>, bytes: Bytes, seal: Seal) -> Result<(), StageError> {
+    let io = |step| move |source| StageError::Io { step, source };
+    let found = Digest::of(&bytes);
+    if found != *partial.digest() {
+        return Err(StageError::WrongDigest { found });
+    }
+    let layout = partial.layout();
+    if layout.size() != bytes.len() as u64 {
+        return Err(StageError::Layout { size: layout.size(), piece_length: layout.piece_length() });
+    }
+    let filling = partial.clone();
+    let write = move || {
+        let pieces = (0..).zip(bytes.chunks(layout.piece_length() as usize));
+        pieces.map(|(piece, bytes)| filling.store(piece, bytes, Some(hash_piece(bytes)), true)).collect()
+    };
+    let written: io::Result<()> =
+        tokio::task::spawn_blocking(write).await.map_err(io::Error::other).flatten();
+    written.map_err(io("write the blob"))?;
+    let committed = partial.commit(seal).await;
+    committed.map(drop).map_err(|error| io("commit the blob")(io::Error::other(error)))
 }

@@ -1,0 +1,8 @@
+//! The crate's tests against real directories, real sockets and a real registry.
+
+mod arrival;
+mod crash;
+mod eviction;
+mod registries;
+mod stores;
+mod world;

@@ -1,0 +1,54 @@
+//! Every store passes the one conformance suite.
+
+use std::sync::Arc;
+
+use eagle_blobs::cache::Cache;
+use eagle_blobs::store::conformance::{self, Factory, content};
+use eagle_blobs::store::memory::MemoryStore;
+use eagle_blobs::store::{Store, StoreError};
+use eagle_core::digest::Digest;
+use eagle_core::piece::PieceLayout;
+use parking_lot::Mutex;
+use tempfile::TempDir;
+
+use crate::world::config;
+
+struct Memory;
+
+#[async_trait::async_trait]
+impl Factory for Memory {
+    async fn make(&self, quota: u64) -> Arc<dyn Store> {
+        Arc::new(MemoryStore::new(quota))
+    }
+}
+
+#[derive(Default)]
+struct Directories(Mutex<Vec<TempDir>>);
+
+#[async_trait::async_trait]
+impl Factory for Directories {
+    async fn make(&self, quota: u64) -> Arc<dyn Store> {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::open(&config(directory.path(), quota)).await.unwrap();
+        self.0.lock().push(directory);
+        Arc::new(cache)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_fake_conforms() {
+    conformance::all(&Memory).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_cache_conforms() {
+    conformance::all(&Directories::default()).await;
+}
+
+#[tokio::test]
+async fn the_fake_runs_out_of_medium() {
+    let store = MemoryStore::with_medium(1 << 20, 10);
+    let bytes = content(1, 11);
+    let staged = store.stage(&Digest::of(&bytes), PieceLayout::for_size(11).unwrap()).await.unwrap();
+    assert!(matches!(staged.write(0, bytes).await, Err(StoreError::Io(_))));
+}
