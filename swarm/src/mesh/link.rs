@@ -1,0 +1,110 @@
+//! What is known of one neighbour.
+
+use std::time::Duration;
+
+use super::{Kind, PieceSet};
+
+/// A piece that was asked of a neighbour.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) piece: u32,
+    pub(super) at: Duration,
+}
+
+/// A piece that a seeder has named to a neighbour and that this one has not got yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Named {
+    pub(super) piece: u32,
+    pub(super) at: Duration,
+    /// Nobody else was named it before.
+    pub(super) first: bool,
+    pub(super) requested: bool,
+}
+
+/// One neighbour.
+#[derive(Clone, Debug)]
+pub(super) struct Link<K> {
+    pub(super) key: K,
+    pub(super) kind: Kind,
+    pub(super) has: PieceSet,
+    /// Whether it will not answer requests.
+    pub(super) choked: bool,
+    /// Asked and not whole yet, in the order of asking, which is the order it answers in.
+    pub(super) asked: Vec<Asked>,
+    /// It owes and is silent: gets no new requests, and others may be asked for what it owes.
+    pub(super) late: bool,
+    /// Every piece named to it while it was connected (seeding side only).
+    pub(super) shown: PieceSet,
+    pub(super) named: Vec<Named>,
+    /// Named to it, not taken up, and given to somebody else.
+    pub(super) lapsed: Vec<u32>,
+    /// It takes nothing of what it was named: gets no new names until something moves.
+    pub(super) stuck: bool,
+    pub(super) last_received: Duration,
+    pub(super) last_moved: Duration,
+    received: u64,
+    sent: u64,
+    measured: (u64, u64),
+    /// Bytes per second, smoothed over some ticks.
+    pub(super) pace: f64,
+    pace_up: f64,
+}
+
+impl<K> Link<K> {
+    pub(super) fn new(key: K, kind: Kind, pieces: u32, now: Duration) -> Self {
+        Self {
+            key,
+            kind,
+            has: PieceSet::new(pieces),
+            choked: true,
+            asked: Vec::new(),
+            late: false,
+            shown: PieceSet::new(pieces),
+            named: Vec::new(),
+            lapsed: Vec::new(),
+            stuck: false,
+            last_received: now,
+            last_moved: now,
+            received: 0,
+            sent: 0,
+            measured: (0, 0),
+            pace: 0.0,
+            pace_up: 0.0,
+        }
+    }
+
+    /// Since when it has owed bytes without sending any.
+    pub(super) fn owes_since(&self) -> Option<Duration> {
+        self.asked.first().map(|asked| asked.at.max(self.last_received))
+    }
+
+    /// Takes the link's byte counts; whether a late link has sent something again.
+    pub(super) fn moved(&mut self, now: Duration, received: u64, sent: u64) -> bool {
+        let came = received > self.received;
+        if came {
+            self.last_received = now;
+        }
+        if came || sent > self.sent {
+            self.last_moved = now;
+            self.stuck = false;
+        }
+        (self.received, self.sent) = (received, sent);
+        let revived = self.late && came;
+        self.late &= !came;
+        revived
+    }
+
+    /// Bytes per second received and sent, smoothed, after another `since`.
+    #[expect(clippy::cast_precision_loss, reason = "bytes of one tick are far below 2^52")]
+    pub(super) fn measure(&mut self, since: Duration) -> (f64, f64) {
+        // A third of the newest tick: half of a change is seen after two ticks.
+        const NEWEST: f64 = 0.33;
+        let seconds = since.as_secs_f64();
+        let (received, sent) =
+            ((self.received - self.measured.0) as f64, (self.sent - self.measured.1) as f64);
+        self.measured = (self.received, self.sent);
+        self.pace += NEWEST * (received / seconds - self.pace);
+        self.pace_up += NEWEST * (sent / seconds - self.pace_up);
+        (self.pace, self.pace_up)
+    }
+}

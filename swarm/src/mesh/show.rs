@@ -1,0 +1,159 @@
+//! The seeding half: which piece is named to whom (super-seeding).
+//!
+//! A seeder's upload is worth most when every byte of it is a first copy: the agents replicate the rest. So each piece
+//! is named to one agent only, lowest index first, and to a second one only while hardly any first copy is under way.
+//! A name that is not taken up in time goes to somebody else, and every agent is named every piece in the end, so an
+//! agent whose only link is the seeder gets everything.
+
+use std::time::Duration;
+
+use rand::RngExt as _;
+
+use super::link::{Link, Named};
+use super::{Action, Mesh};
+
+impl<K: Copy + Eq> Mesh<K> {
+    pub(super) fn is_named_to(&self, link: &Link<K>) -> bool {
+        self.names_to(link.kind)
+    }
+
+    /// Names pieces while there is room: first copies before second ones.
+    pub(super) fn name_pieces(&mut self, out: &mut Vec<Action<K>>) {
+        let agents = self.links.iter().filter(|link| self.is_named_to(link)).count();
+        if agents == 0 {
+            return;
+        }
+        let total = self.tuning.named_bytes / u64::from(self.piece_length);
+        let room = usize::try_from(total).unwrap_or(usize::MAX).div_ceil(agents).clamp(2, 16);
+        self.name_firsts(room, out);
+        self.name_seconds(room, out);
+    }
+
+    fn name_firsts(&mut self, room: usize, out: &mut Vec<Action<K>>) {
+        while let Some((piece, at)) = self.next_first(room) {
+            self.untold.remove(piece);
+            self.name(at, piece, true, out);
+        }
+    }
+
+    /// The lowest piece that nobody was named and some agent with room can be; it goes to the agent with the fewest
+    /// pieces under way.
+    fn next_first(&mut self, room: usize) -> Option<(u32, usize)> {
+        // Pieces that every agent with room was named in vain are rare; a few are looked past.
+        const TRIES: usize = 16;
+        if self.untold.is_empty() {
+            return None;
+        }
+        let candidates: Vec<usize> = (0..self.links.len()).filter(|at| self.can_name(*at, room)).collect();
+        if candidates.is_empty() {
+            return None;
+        }
+        let salt: u32 = self.rng.random();
+        for piece in self.untold.iter().take(TRIES) {
+            let fit = candidates.iter().copied().filter(|at| !self.links[*at].shown.contains(piece));
+            let best = fit.min_by_key(|at| {
+                let link = &self.links[*at];
+                (link.named.len(), link.shown.count(), mix(salt, *at))
+            });
+            if let Some(at) = best {
+                return Some((piece, at));
+            }
+        }
+        None
+    }
+
+    fn name_seconds(&mut self, room: usize, out: &mut Vec<Action<K>>) {
+        let under_way = |mesh: &Self, first: bool| -> usize {
+            mesh.links.iter().map(|link| link.named.iter().filter(|named| named.first == first).count()).sum()
+        };
+        if under_way(self, true) > self.tuning.firsts_under_way {
+            return;
+        }
+        let mut seconds = under_way(self, false);
+        while seconds < self.tuning.seconds {
+            let Some((piece, at)) = self.next_second(room) else { return };
+            self.name(at, piece, false, out);
+            seconds += 1;
+        }
+    }
+
+    /// The agent with the fewest pieces under way, then the fewest pieces, that lacks something, and the piece fewest
+    /// were named and fewest have.
+    fn next_second(&mut self, room: usize) -> Option<(u32, usize)> {
+        let salt: u32 = self.rng.random();
+        let mut candidates: Vec<usize> =
+            (0..self.links.len()).filter(|at| self.can_name(*at, room)).collect();
+        candidates.sort_by_key(|at| {
+            let link = &self.links[*at];
+            (link.named.len(), link.has.count(), mix(salt, *at))
+        });
+        candidates.into_iter().find_map(|at| {
+            let link = &self.links[at];
+            let lacking = self.have.iter().filter(|p| !link.has.contains(*p) && !link.shown.contains(*p));
+            let piece = lacking.min_by_key(|p| (self.told[*p as usize], self.avail[*p as usize]))?;
+            Some((piece, at))
+        })
+    }
+
+    fn can_name(&self, at: usize, room: usize) -> bool {
+        let link = &self.links[at];
+        self.is_named_to(link) && !link.stuck && link.named.len() < room && !link.has.is_full()
+    }
+
+    fn name(&mut self, at: usize, piece: u32, first: bool, out: &mut Vec<Action<K>>) {
+        let told = &mut self.told[piece as usize];
+        *told = told.saturating_add(1);
+        let link = &mut self.links[at];
+        link.shown.insert(piece);
+        link.named.push(Named { piece, at: self.now, first, requested: false });
+        out.push(Action::Tell { peer: link.key, piece });
+    }
+
+    /// Takes back names that link `at` does not take up: nothing requested within `late`, nothing moving within `dead`.
+    pub(super) fn expire_named(&mut self, at: usize, late: Duration, dead: Duration) {
+        if self.links[at].named.is_empty() {
+            return;
+        }
+        let now = self.now;
+        let link = &mut self.links[at];
+        let frozen = now.saturating_sub(link.last_moved) >= dead;
+        let mut expired = Vec::new();
+        link.named.retain(|named| {
+            let age = now.saturating_sub(named.at);
+            let over = if named.requested { frozen && age >= dead } else { age >= late };
+            if over {
+                expired.push(named.piece);
+            }
+            !over
+        });
+        link.stuck |= frozen && !expired.is_empty();
+        link.lapsed.extend(&expired);
+        for piece in expired {
+            self.untell(piece);
+        }
+    }
+
+    /// Forgets what was named to a link that is gone.
+    pub(super) fn forget_named(&mut self, link: &Link<K>) {
+        if self.is_named_to(link) {
+            link.shown
+                .iter()
+                .filter(|piece| !link.lapsed.contains(piece))
+                .for_each(|piece| self.untell(piece));
+        }
+    }
+
+    fn untell(&mut self, piece: u32) {
+        let told = &mut self.told[piece as usize];
+        *told = told.saturating_sub(1);
+        if *told == 0 && self.avail[piece as usize] == 0 {
+            self.untold.insert(piece);
+        }
+    }
+}
+
+/// Orders equals by chance: a different order for every `salt`.
+fn mix(salt: u32, at: usize) -> u32 {
+    let at = u32::try_from(at).unwrap_or(u32::MAX);
+    (salt ^ at.wrapping_mul(0x9e37_79b9)).wrapping_mul(0x85eb_ca6b) >> 8
+}

@@ -1,0 +1,67 @@
+//! The constants of the policy, each with where it comes from.
+
+use std::time::Duration;
+
+/// The policy's constants.
+#[derive(Clone, Debug)]
+pub struct Tuning {
+    /// Pieces in front of a reader's first gap that are asked for lowest index first. 16: measured, half of the prefix
+    /// is readable at 0.56 instead of 1.06 of the time and the finish is the same.
+    pub head_window: u32,
+    /// Most readers heeded.
+    pub readers: usize,
+    /// Bytes asked of a link at least. 1 MiB: more than bandwidth × delay of one link of a node at 1 GB/s and 1 ms.
+    pub link_bytes: u64,
+    /// Bytes asked of a link at most, reached by its measured pace × `link_ahead`.
+    pub link_bytes_max: u64,
+    /// How much of a link's pace is asked ahead.
+    pub link_ahead: Duration,
+    /// Bytes asked of all links at most (at least 16 pieces are allowed).
+    pub node_bytes: u64,
+    /// One more holder of a piece weighs as much as having known of it for this many slots (ALPHA).
+    pub rarity: u32,
+    /// A request is late after so many slots without a byte …
+    pub late_slots: u32,
+    /// … and not before this time: with incast a node hears nothing for up to 0.1 s (8 nodes) or 0.9 s (32 nodes).
+    pub late: Duration,
+    /// The end-game asks a second source not before a piece has been waited for this long (nor two slots).
+    pub again: Duration,
+    /// A link is dead after so many slots without a byte it owes …
+    pub dead_slots: u32,
+    /// … and not before this time.
+    pub dead: Duration,
+    /// Two complete sides part after this time without a byte.
+    pub idle: Duration,
+    /// No slot is taken to be longer, so that a slow origin does not make every wait long.
+    pub longest_slot: Duration,
+    /// Bytes that a seeder has named and not yet sent, over all agents (each at least 2, at most 16 pieces).
+    pub named_bytes: u64,
+    /// Second copies are named only while no more first copies than this are under way.
+    pub firsts_under_way: usize,
+    /// Most second copies under way.
+    pub seconds: usize,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            head_window: 16,
+            readers: 16,
+            link_bytes: 1 << 20,
+            link_bytes_max: 8 << 20,
+            link_ahead: Duration::from_millis(50),
+            node_bytes: 32 << 20,
+            rarity: 4,
+            late_slots: 8,
+            late: Duration::from_millis(300),
+            again: Duration::from_millis(100),
+            dead_slots: 16,
+            dead: Duration::from_secs(3),
+            idle: Duration::from_secs(2),
+            longest_slot: Duration::from_secs(1),
+            named_bytes: 8 << 20,
+            firsts_under_way: 1,
+            seconds: 4,
+        }
+    }
+}

@@ -1,0 +1,493 @@
+//! A swarm's state on this node: the mesh and what carries its decisions out.
+//!
+//! One lock guards the mesh and the list of links. It is taken once per read of a connection, per verified piece and per
+//! tick, never per block, and nothing waits or touches a disk while holding it.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::{Bytes, BytesMut};
+use eagle_core::piece::PieceHash;
+use eagle_core::ports::Pieces;
+use eagle_core::swarm_id::PeerId;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::assembly::{Arriving, Memory, Whole, blocks};
+use crate::engine::node::Node;
+use crate::limit::HostLimits;
+use crate::mesh::{Action, Input, Kind, Mesh, PieceSet, Start, Tuning, Why};
+use crate::swarm::counts::{Counts, SwarmStats};
+use crate::swarm::link::{Arrival, Link, LinkId};
+use crate::swarm::{Progress, SwarmSpec};
+use crate::verify::Job;
+use crate::wire;
+
+/// Most failed peers remembered until the announce client asks: twice what one announce carries.
+const MAX_FAILED: usize = 64;
+/// Most peers banned: whoever has so many liars in one swarm has other worries.
+const MAX_BANNED: usize = 1024;
+
+/// A swarm's state on this node.
+pub(crate) struct State {
+    spec: SwarmSpec,
+    pieces: Arc<dyn Pieces>,
+    node: Arc<Node>,
+    hashes: RwLock<Vec<PieceHash>>,
+    core: Mutex<Core>,
+    progress: watch::Sender<Progress>,
+    counts: Counts,
+    left: CancellationToken,
+}
+
+pub(crate) struct Core {
+    mesh: Mesh<LinkId>,
+    links: Vec<Arc<Link>>,
+    arriving: HashMap<u32, Arc<Arriving>>,
+    // Pieces that were wrong with several senders: each of their next senders sends all of it.
+    alone: HashSet<u32>,
+    actions: Vec<Action<LinkId>>,
+    banned: HashSet<PeerId>,
+    failed: Vec<PeerId>,
+}
+
+/// There is no memory for another arriving piece now.
+#[derive(Debug)]
+pub(crate) struct NoMemory;
+
+/// Why a connection is not taken into a swarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error("the peer is this node itself")]
+    Own,
+    #[error("the peer has sent wrong bytes before")]
+    Banned,
+    #[error("the swarm has as many connections as it may")]
+    Full,
+    #[error("the peer is connected already")]
+    Duplicate,
+    #[error("the swarm has been left")]
+    Left,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("spec", &self.spec).finish_non_exhaustive()
+    }
+}
+
+impl State {
+    pub(crate) fn new(spec: SwarmSpec, pieces: Arc<dyn Pieces>, node: Arc<Node>) -> Arc<Self> {
+        let have = PieceSet::from_bitmap(&pieces.verified());
+        let verified = have.count();
+        let bytes = have.iter().map(|piece| u64::from(spec.layout.length_of(piece))).sum();
+        let start = Start {
+            piece_length: spec.layout.piece_length(),
+            seeding: spec.seeding,
+            have,
+            known: 0,
+            seed: rand::random(),
+        };
+        let core = Core {
+            mesh: Mesh::new(start, Tuning::default()),
+            links: Vec::new(),
+            arriving: HashMap::new(),
+            alone: HashSet::new(),
+            actions: Vec::new(),
+            banned: HashSet::new(),
+            failed: Vec::new(),
+        };
+        let progress = Progress {
+            verified,
+            pieces: spec.layout.pieces(),
+            bytes,
+            last_progress: Instant::now(),
+            live: 0,
+            failed: false,
+        };
+        Arc::new(Self {
+            spec,
+            pieces,
+            hashes: RwLock::default(),
+            core: Mutex::new(core),
+            progress: watch::Sender::new(progress),
+            counts: Counts::default(),
+            left: CancellationToken::new(),
+            node,
+        })
+    }
+
+    pub(crate) fn spec(&self) -> &SwarmSpec {
+        &self.spec
+    }
+
+    pub(crate) fn pieces(&self) -> &dyn Pieces {
+        &*self.pieces
+    }
+
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    pub(crate) fn limits(&self) -> &Arc<HostLimits> {
+        &self.node.limits
+    }
+
+    pub(crate) fn memory(&self) -> &Arc<Memory> {
+        &self.node.memory
+    }
+
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    pub(crate) fn progress(&self) -> &watch::Sender<Progress> {
+        &self.progress
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.progress.borrow().is_complete()
+    }
+
+    /// Completes when the swarm has been left.
+    pub(crate) async fn left(&self) {
+        self.left.cancelled().await;
+    }
+
+    pub(crate) fn has_left(&self) -> bool {
+        self.left.is_cancelled()
+    }
+
+    pub(crate) fn hash_of(&self, piece: u32) -> Option<PieceHash> {
+        self.hashes.read().get(piece as usize).copied()
+    }
+
+    pub(crate) fn push_hashes(&self, first: u32, hashes: &[PieceHash]) {
+        let known = {
+            let mut list = self.hashes.write();
+            let Some(skip) = list.len().checked_sub(first as usize) else {
+                tracing::warn!(swarm = %self.spec.id, first, known = list.len(), "piece hashes with a gap not taken");
+                return;
+            };
+            let room = self.spec.layout.pieces() as usize - list.len();
+            list.extend(hashes.iter().skip(skip).take(room));
+            u32::try_from(list.len()).unwrap_or(u32::MAX)
+        };
+        self.tell([Input::Known { pieces: known }]);
+    }
+
+    pub(crate) fn piece_ready(&self, piece: u32) {
+        if piece < self.spec.layout.pieces() {
+            self.on_verified(piece);
+        }
+    }
+
+    pub(crate) fn set_readers(&self, at: &[u32]) {
+        self.tell([Input::Readers { at }]);
+    }
+
+    pub(crate) fn stats(&self) -> SwarmStats {
+        let peers = self.core.lock().links.iter().map(|link| link.stats()).collect();
+        self.counts.read(peers)
+    }
+
+    pub(crate) fn take_failed(&self) -> Vec<PeerId> {
+        std::mem::take(&mut self.core.lock().failed)
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        !self.core.lock().failed.is_empty()
+    }
+
+    /// Whether a seeder is connected.
+    pub(crate) fn has_seeder(&self) -> bool {
+        self.core.lock().links.iter().any(|link| link.kind() == Kind::Seeder)
+    }
+
+    /// Remembers a peer that could not be used or was lost.
+    pub(crate) fn note_failed(&self, peer: PeerId) {
+        let mut core = self.core.lock();
+        if core.failed.len() < MAX_FAILED && !core.failed.contains(&peer) {
+            core.failed.push(peer);
+        }
+    }
+
+    pub(crate) fn is_connected(&self, peer: PeerId) -> bool {
+        self.core.lock().links.iter().any(|link| link.peer == peer)
+    }
+
+    pub(crate) fn is_banned(&self, peer: PeerId) -> bool {
+        self.core.lock().banned.contains(&peer)
+    }
+
+    /// Links that there are, introduced or not.
+    pub(crate) fn links(&self) -> usize {
+        self.core.lock().links.len()
+    }
+
+    /// Takes a connection in. Of two with one peer the one stays that the smaller peer id dialled, on both sides; a
+    /// second one dialled from the same side replaces the first, which that side has given up.
+    pub(crate) fn attach(&self, arrival: &Arrival) -> Result<Arc<Link>, Refused> {
+        let (own, peer) = (self.node.peer_id(), arrival.greeting.peer);
+        if peer == own {
+            return Err(Refused::Own);
+        }
+        let mut core = self.core.lock();
+        if self.has_left() {
+            return Err(Refused::Left);
+        }
+        if core.banned.contains(&peer) {
+            return Err(Refused::Banned);
+        }
+        if let Some(other) = core.links.iter().find(|link| link.peer == peer) {
+            let ours_counts = own < peer;
+            if other.dialled != arrival.dialled && arrival.dialled != ours_counts {
+                return Err(Refused::Duplicate);
+            }
+            other.close(Some(Why::Complete));
+        } else if core.links.len() >= self.node.connections_per_swarm() {
+            return Err(Refused::Full);
+        }
+        let link = Arc::new(Link::new(self.node.next_link(), arrival));
+        core.links.push(link.clone());
+        drop(core);
+        self.node.stir();
+        Ok(link)
+    }
+
+    /// The peer has said what it is: the mesh may use it.
+    pub(crate) fn on_introduced(&self, link: &Arc<Link>) {
+        let mut core = self.core.lock();
+        let wants = !core.mesh.have().is_full() && !self.spec.seeding;
+        // A bitfield, if it is shown one, is the first message it gets (BEP 3).
+        self.run(&mut core, [Input::Joined { peer: link.id, kind: link.kind() }]);
+        link.send(|outbox| {
+            wire::put_unchoke(outbox.control());
+            if wants {
+                wire::put_interested(outbox.control());
+            }
+        });
+        self.publish_live(&core);
+    }
+
+    /// The connection is gone.
+    pub(crate) fn detach(&self, link: &Link) {
+        let mut core = self.core.lock();
+        core.links.retain(|other| other.id != link.id);
+        self.run(&mut core, [Input::Left { peer: link.id }]);
+        self.publish_live(&core);
+        drop(core);
+        self.node.attend();
+    }
+
+    /// What one read of a connection brought.
+    pub(crate) fn deliver(
+        self: &Arc<Self>,
+        link: &Link,
+        inputs: &mut Vec<Input<'static, LinkId>>,
+        whole: &mut Vec<(u32, Whole)>,
+    ) {
+        let mut core = self.core.lock();
+        let refused: Vec<u32> = inputs
+            .iter()
+            .filter_map(|input| match input {
+                Input::Requested { piece, .. } if !core.mesh.have().contains(*piece) => Some(*piece),
+                _ => None,
+            })
+            .collect();
+        for (piece, _) in &*whole {
+            core.arriving.remove(piece);
+        }
+        self.run(&mut core, inputs.drain(..));
+        drop(core);
+        if !refused.is_empty() {
+            link.send(|outbox| refused.iter().for_each(|piece| outbox.refuse(*piece)));
+        }
+        for (piece, whole) in whole.drain(..) {
+            self.node.verifier.submit(Job { swarm: self.clone(), piece, whole });
+        }
+    }
+
+    /// Takes note of what happened and does what the mesh makes of it.
+    pub(crate) fn tell<'a>(&self, inputs: impl IntoIterator<Item = Input<'a, LinkId>>) {
+        let mut core = self.core.lock();
+        self.run(&mut core, inputs);
+    }
+
+    /// Time has passed.
+    pub(crate) fn tick(&self) {
+        let mut core = self.core.lock();
+        let moved: Vec<_> = core
+            .links
+            .iter()
+            .map(|link| {
+                let (received, sent) = link.moved();
+                Input::Moved { peer: link.id, received, sent }
+            })
+            .collect();
+        self.run(&mut core, moved.into_iter().chain([Input::Tick]));
+    }
+
+    /// Where blocks of `piece` from `link` go: nowhere if it was not asked of it.
+    pub(crate) fn arriving(&self, link: LinkId, piece: u32) -> Result<Option<Arc<Arriving>>, NoMemory> {
+        let mut core = self.core.lock();
+        if !core.mesh.expects(link, piece) {
+            return Ok(None);
+        }
+        if let Some(arriving) = core.arriving.get(&piece) {
+            return Ok(Some(arriving.clone()));
+        }
+        let arriving = Arriving::new(&self.node.memory, self.spec.layout.length_of(piece)).ok_or(NoMemory)?;
+        let arriving = Arc::new(arriving);
+        if !core.alone.contains(&piece) {
+            core.arriving.insert(piece, arriving.clone());
+        }
+        Ok(Some(arriving))
+    }
+
+    /// The bytes of a verified piece.
+    pub(crate) async fn piece_bytes(self: &Arc<Self>, piece: u32) -> io::Result<Bytes> {
+        if let Some(bytes) = self.node.hot.get(self.spec.id, piece) {
+            return Ok(bytes);
+        }
+        let this = self.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let range = this.spec.layout.range_of(piece);
+            let mut bytes = BytesMut::zeroed(this.spec.layout.length_of(piece) as usize);
+            this.pieces.read(range.start, &mut bytes)?;
+            let bytes = bytes.freeze();
+            this.keep_hot(piece, bytes.clone());
+            Ok(bytes)
+        });
+        read.await.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into()))
+    }
+
+    pub(crate) fn keep_hot(&self, piece: u32, bytes: Bytes) {
+        self.node.hot.insert(self.spec.id, piece, bytes);
+    }
+
+    /// The piece is stored and its hash is right.
+    pub(crate) fn on_verified(&self, piece: u32) {
+        let mut core = self.core.lock();
+        if core.mesh.have().contains(piece) {
+            return;
+        }
+        core.alone.remove(&piece);
+        core.arriving.remove(&piece);
+        self.run(&mut core, [Input::Verified { piece }]);
+        let verified = core.mesh.have().count();
+        self.progress.send_modify(|progress| {
+            progress.verified = verified;
+            progress.bytes += u64::from(self.spec.layout.length_of(piece));
+            progress.last_progress = Instant::now();
+        });
+        drop(core);
+        if verified == self.spec.layout.pieces() {
+            self.node.attend();
+        }
+    }
+
+    /// The piece's hash is wrong; `senders` sent its blocks.
+    pub(crate) fn on_wrong_hash(&self, piece: u32, senders: &[LinkId]) {
+        self.counts.bad_pieces.fetch_add(1, Ordering::Relaxed);
+        self.counts.wasted.fetch_add(u64::from(self.spec.layout.length_of(piece)), Ordering::Relaxed);
+        let mut core = self.core.lock();
+        let from = if let [only] = senders { Some(*only) } else { None };
+        if from.is_none() {
+            core.alone.insert(piece);
+        }
+        tracing::warn!(swarm = %self.spec.id, piece, senders = senders.len(), "piece with a wrong hash thrown away");
+        self.run(&mut core, [Input::Bad { piece, from }]);
+    }
+
+    /// A piece cannot be stored, so nothing more will come of this swarm.
+    pub(crate) fn fail(&self, error: &io::Error) {
+        tracing::warn!(swarm = %self.spec.id, %error, "a piece cannot be stored, the swarm is left");
+        self.progress.send_modify(|progress| progress.failed = true);
+        self.leave();
+    }
+
+    /// Leaves: every connection is closed, the engine forgets the swarm, the tracker is told.
+    pub(crate) fn leave(&self) {
+        if self.has_left() {
+            return;
+        }
+        self.left.cancel();
+        self.node.forget(self);
+        self.node.attend();
+    }
+
+    fn publish_live(&self, core: &Core) {
+        let live = u32::try_from(core.mesh.neighbours()).unwrap_or(u32::MAX);
+        self.progress.send_modify(|progress| progress.live = live);
+    }
+
+    fn run<'a>(&self, core: &mut Core, inputs: impl IntoIterator<Item = Input<'a, LinkId>>) {
+        let now = self.node.now();
+        let mut actions = std::mem::take(&mut core.actions);
+        for input in inputs {
+            core.mesh.handle(now, input, &mut actions);
+        }
+        for action in actions.drain(..) {
+            self.act(core, action);
+        }
+        core.actions = actions;
+    }
+
+    fn act(&self, core: &mut Core, action: Action<LinkId>) {
+        let (Action::Request { peer, .. }
+        | Action::Cancel { peer, .. }
+        | Action::Field { peer }
+        | Action::Tell { peer, .. }
+        | Action::Upload { peer, .. }
+        | Action::Drop { peer, .. }) = action;
+        let Some(link) = core.links.iter().find(|link| link.id == peer).cloned() else { return };
+        match action {
+            Action::Request { piece, backwards, .. } => {
+                let blocks = self.missing_blocks(core, piece);
+                link.send(|outbox| put_requests(outbox.control(), piece, &blocks, backwards));
+            }
+            Action::Cancel { piece, .. } => {
+                let blocks = self.missing_blocks(core, piece);
+                link.send(|outbox| {
+                    for (begin, length) in blocks {
+                        wire::put_cancel(outbox.control(), piece, begin, length);
+                    }
+                });
+            }
+            Action::Field { .. } => {
+                let bitmap = core.mesh.have().to_bitmap();
+                link.send(|outbox| wire::put_bitfield(outbox.control(), &bitmap));
+            }
+            Action::Tell { piece, .. } => link.send(|outbox| wire::put_have(outbox.control(), piece)),
+            Action::Upload { piece, .. } => link.send(|outbox| outbox.start(piece)),
+            Action::Drop { why, .. } => {
+                if why == Why::Liar && core.banned.len() < MAX_BANNED {
+                    core.banned.insert(link.peer);
+                }
+                tracing::debug!(swarm = %self.spec.id, peer = %link.peer, ?why, "dropping a peer");
+                link.close(Some(why));
+            }
+        }
+    }
+
+    fn missing_blocks(&self, core: &Core, piece: u32) -> Vec<(u32, u32)> {
+        match core.arriving.get(&piece) {
+            Some(arriving) => arriving.missing(),
+            None => blocks(self.spec.layout.length_of(piece)).collect(),
+        }
+    }
+}
+
+fn put_requests(out: &mut Vec<u8>, piece: u32, blocks: &[(u32, u32)], backwards: bool) {
+    let put = |(begin, length): &(u32, u32)| wire::put_request(out, piece, *begin, *length);
+    if backwards {
+        blocks.iter().rev().for_each(put);
+    } else {
+        blocks.iter().for_each(put);
+    }
+}

@@ -1,0 +1,87 @@
+//! Checks and stores whole pieces, beside the network threads.
+//!
+//! A few workers on the runtime's blocking threads take pieces from one queue and end when it is empty, so that an idle
+//! node has none. The queue is bounded by the memory for arriving pieces, which a piece holds until it is stored.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use eagle_core::piece::hash_piece;
+use parking_lot::Mutex;
+
+use crate::assembly::Whole;
+use crate::swarm::state::State;
+
+/// A whole piece and where it belongs.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) swarm: Arc<State>,
+    pub(crate) piece: u32,
+    pub(crate) whole: Whole,
+}
+
+/// The workers of one node.
+#[derive(Debug)]
+pub(crate) struct Verifier {
+    workers: usize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    queue: VecDeque<Job>,
+    running: usize,
+}
+
+impl Verifier {
+    /// Uses at most `workers` threads at a time.
+    pub(crate) fn new(workers: usize) -> Self {
+        Self { workers: workers.max(1), inner: Mutex::default() }
+    }
+
+    /// Has `job` checked and stored; its swarm is told the outcome.
+    pub(crate) fn submit(self: &Arc<Self>, job: Job) {
+        let mut inner = self.inner.lock();
+        inner.queue.push_back(job);
+        if inner.running < self.workers {
+            inner.running += 1;
+            let this = self.clone();
+            drop(tokio::task::spawn_blocking(move || this.work()));
+        }
+    }
+
+    fn work(&self) {
+        loop {
+            let job = {
+                let mut inner = self.inner.lock();
+                let Some(job) = inner.queue.pop_front() else {
+                    inner.running -= 1;
+                    return;
+                };
+                job
+            };
+            job.run();
+        }
+    }
+}
+
+impl Job {
+    fn run(self) {
+        let Self { swarm, piece, whole } = self;
+        let Whole { bytes, senders, reserved } = whole;
+        if swarm.hash_of(piece) == Some(hash_piece(&bytes)) {
+            match swarm.pieces().write_verified(piece, &bytes) {
+                Ok(()) => swarm.keep_hot(piece, bytes.freeze()),
+                Err(error) => {
+                    swarm.fail(&error);
+                    return;
+                }
+            }
+            drop(reserved);
+            swarm.on_verified(piece);
+        } else {
+            drop(reserved);
+            swarm.on_wrong_hash(piece, &senders);
+        }
+    }
+}
