@@ -57,7 +57,7 @@ pub enum FakeAccess {
 pub enum Fault {
     /// The body stops after so many of the blob's bytes until [`FakeRegistry::release`].
     StallAt(u64),
-    /// The connection is closed after so many of the blob's bytes.
+    /// The connection is closed after so many of the blob's bytes; the last of them may not arrive.
     TruncateAt(u64),
     /// The byte at this offset is another.
     WrongByteAt(u64),

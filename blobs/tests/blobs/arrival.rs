@@ -168,7 +168,7 @@ async fn who_gives_up_keeps_what_is_there() {
     let reader = tokio::spawn(drain(tail::stream(partial.clone(), 0..sample.layout.size())));
     partial.fail("no source left");
     let (read, error) = reader.await.unwrap();
-    assert_eq!(read, sample.piece(0));
+    assert!(read == sample.piece(0));
     assert!(matches!(error, Some(TailError::Failed(Failure::GaveUp(reason))) if reason == "no source left"));
     assert!(partial.write_verified(1, &sample.piece(1)).is_err(), "a failed blob takes nothing more");
     let again = sample.stage(&world.cache).await;

@@ -3,6 +3,7 @@
 mod arrival;
 mod crash;
 mod eviction;
+mod real_registry;
 mod registries;
 mod stores;
 mod world;

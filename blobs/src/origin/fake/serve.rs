@@ -199,6 +199,8 @@ fn bytes_of(
             match fault {
                 Some(Fault::StallAt(stop)) if at >= stop => state.stalled(&digest).await,
                 Some(Fault::TruncateAt(stop)) if at >= stop => {
+                    // Lets hyper send what it has first.
+                    tokio::task::yield_now().await;
                     return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "as planned"));
                 }
                 Some(Fault::StallAt(stop) | Fault::TruncateAt(stop)) => until = until.min(stop),
