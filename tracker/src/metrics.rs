@@ -68,9 +68,12 @@ impl Metrics {
     /// Registers everything, the size of `board` too.
     pub(crate) fn register(registry: &mut Registry, board: &Arc<Board>) -> Self {
         let announces = Family::<Announced, Counter>::default();
+        // One statement each: what `get_or_create` returns holds the family's lock.
+        let bep3 = announces.get_or_create(&Announced { protocol: Protocol::bep3 }).clone();
+        let batch = announces.get_or_create(&Announced { protocol: Protocol::batch }).clone();
         let metrics = Self {
-            bep3: announces.get_or_create(&Announced { protocol: Protocol::bep3 }).clone(),
-            batch: announces.get_or_create(&Announced { protocol: Protocol::batch }).clone(),
+            bep3,
+            batch,
             updates: Counter::default(),
             handouts: Counter::default(),
             peers_handed: Counter::default(),

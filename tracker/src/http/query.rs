@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(parse("&event=paused&numwant=-1").numwant, None);
         assert_eq!(parse("&compact=0&no_peer_id=1&zone=eu-1").zone, "eu-1");
         assert_eq!(parse("&&x&=&zone=%ff").zone, "");
-        assert_eq!(parse("&peer_id=a+a%2baaaaaaaaaaaaaaaaa").peer_id, PeerId(*b"a a+aaaaaaaaaaaaaaaa"));
+        assert_eq!(parse("&peer_id=a+a%2baaaaaaaaaaaaaaaa").peer_id, PeerId(*b"a a+aaaaaaaaaaaaaaaa"));
     }
 
     #[test]
