@@ -1,7 +1,7 @@
 //! The admin endpoints of one component: `/live`, `/ready`, `/metrics`, `/config`.
 //!
-//! Small and bounded: a few requests at once, no bodies. They say what is, and change nothing; a component adds what
-//! may be changed at run time as routes of its own.
+//! Small and bounded, because whoever can reach the port can ask. They say what is, and change nothing; what else a
+//! component tells or lets change at run time it merges in as routes of its own, within the same bounds.
 
 use std::sync::Arc;
 
@@ -10,35 +10,59 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
-use tower::limit::ConcurrencyLimitLayer;
 
 use crate::context::Context;
 use crate::metrics::CONTENT_TYPE;
 
-/// Requests answered at once; further ones wait. A probe and a few scrapers need no more.
-const AT_ONCE: usize = 16;
+mod serve;
+
+/// The effective configuration as `/config` shows it: TOML in which every secret is already replaced. Cheap to clone;
+/// every clone shows the same.
+#[derive(Clone, Debug)]
+pub struct ShownConfig {
+    text: Arc<Mutex<Arc<str>>>,
+}
 
 #[derive(Clone)]
 struct Admin {
     context: Context,
-    config: Arc<str>,
+    config: ShownConfig,
 }
 
-/// The routes; `config` is the effective configuration with every secret already replaced.
+impl ShownConfig {
+    /// Shows `text`.
+    pub fn new(text: &str) -> Self {
+        Self { text: Arc::new(Mutex::new(text.into())) }
+    }
+
+    /// Shows `text` from now on: the configuration was read again.
+    pub fn set(&self, text: &str) {
+        *self.text.lock() = text.into();
+    }
+}
+
+/// The routes, with a configuration that does not change. A component's own routes are merged into what this returns.
 pub fn router(context: Context, config: &str) -> Router {
+    router_showing(context, ShownConfig::new(config))
+}
+
+/// The routes, with a configuration that may be read again.
+pub fn router_showing(context: Context, config: ShownConfig) -> Router {
     Router::new()
         .route("/live", get(|| async { "live\n" }))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/config", get(show_config))
-        .with_state(Admin { context, config: config.into() })
-        .layer(ConcurrencyLimitLayer::new(AT_ONCE))
+        .with_state(Admin { context, config })
 }
 
-/// Serves `router` until `context` shuts down.
+/// Serves `router` until `context` shuts down; answers under way are finished. At most 32 connections at once, each
+/// with five seconds for a request's head and 64 KiB for its body; one without a request for so long is closed.
 pub async fn serve(listener: TcpListener, router: Router, context: Context) -> std::io::Result<()> {
-    axum::serve(listener, router).with_graceful_shutdown(context.shutdown.token().cancelled_owned()).await
+    serve::serve(listener, router, context.shutdown.token()).await;
+    Ok(())
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {
@@ -57,7 +81,8 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 }
 
 async fn show_config(State(admin): State<Admin>) -> Response {
-    ([(header::CONTENT_TYPE, "application/toml")], admin.config.to_string()).into_response()
+    let text = admin.config.text.lock().to_string();
+    ([(header::CONTENT_TYPE, "application/toml")], text).into_response()
 }
 
 #[cfg(test)]
@@ -78,12 +103,15 @@ mod tests {
     #[tokio::test]
     async fn says_what_is() {
         let context = Context::new();
-        let router = router(context.clone(), "zone = \"a\"\n");
+        let config = ShownConfig::new("zone = \"a\"\n");
+        let router = router_showing(context.clone(), config.clone());
         assert_eq!(get(&router, "/live").await, (200, "live\n".into()));
         assert_eq!(get(&router, "/ready").await, (503, "starting\n".into()));
         context.readiness.set("mirror", true, "");
         assert_eq!(get(&router, "/ready").await, (200, "ready\n".into()));
         assert_eq!(get(&router, "/config").await, (200, "zone = \"a\"\n".into()));
+        config.set("zone = \"b\"\n");
+        assert_eq!(get(&router, "/config").await, (200, "zone = \"b\"\n".into()));
         let (status, text) = get(&router, "/metrics").await;
         assert!(status == 200 && text.ends_with("# EOF\n"), "{text}");
     }

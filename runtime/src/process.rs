@@ -24,7 +24,8 @@ pub struct Usage {
     pub open_files: u64,
 }
 
-/// What the process `pid` uses (`self` for this one); `None` where there is no such process or no `/proc`.
+/// What the process `pid` uses (`self` for this one); `None` where there is no such process, no `/proc`, or no right to
+/// look at that process.
 pub fn usage(pid: &str) -> Option<Usage> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let kib = |name: &str| {
@@ -34,13 +35,14 @@ pub fn usage(pid: &str) -> Option<Usage> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may hold spaces; fields are counted behind it: utime is the 12th, stime the 13th.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-    let mut ticks = || fields.next()?.parse::<u32>().ok();
+    // As a number with a fraction at once: exact up to 2^53 ticks, and a long-lived process of many threads gets far.
+    let mut ticks = || fields.next()?.parse::<f64>().ok();
     let (user, system) = (ticks()?, ticks()?);
-    let open_files = std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count) as u64;
+    let open_files = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64;
     Some(Usage {
         resident: kib("VmRSS:")? * 1024,
         resident_peak: kib("VmHWM:")? * 1024,
-        cpu_seconds: (f64::from(user) + f64::from(system)) / ticks_per_second(),
+        cpu_seconds: (user + system) / ticks_per_second(),
         open_files,
     })
 }

@@ -100,12 +100,37 @@ mod tests {
         token.cancelled().await;
     }
 
+    fn send(signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::getpid(), signal).unwrap();
+    }
+
+    /// In one test, because a signal reaches every listener of the process.
     #[tokio::test(start_paused = true)]
-    async fn a_signal_triggers_and_draining_has_a_deadline() {
+    async fn the_first_signal_triggers_and_draining_ends_at_the_second_or_at_its_deadline() {
+        use rustix::process::Signal;
+
         let (shutdown, signals) = (Shutdown::new(), Signals::listen().unwrap());
         let waiting = tokio::spawn(shutdown.clone().on_signals(signals));
-        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).unwrap();
+        send(Signal::TERM);
         shutdown.token().cancelled().await;
+        let first = tokio::time::Instant::now();
         waiting.await.unwrap();
+        assert!(first.elapsed() >= DRAIN);
+
+        // Without a clock that jumps: the second signal alone can end this.
+        tokio::time::resume();
+        let (shutdown, signals) = (Shutdown::new(), Signals::listen().unwrap());
+        let waiting = tokio::spawn(shutdown.clone().on_signals(signals));
+        send(Signal::INT);
+        shutdown.token().cancelled().await;
+        send(Signal::TERM);
+        tokio::time::timeout(DRAIN / 2, waiting).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_hangup_is_heard_and_ends_nothing() {
+        let mut reload = Reload::listen().unwrap();
+        send(rustix::process::Signal::HUP);
+        tokio::time::timeout(DRAIN, reload.next()).await.unwrap();
     }
 }
