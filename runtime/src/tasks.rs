@@ -11,6 +11,8 @@ use std::time::Duration;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::chain::chain;
+
 /// How long tasks may take to end once their component is told to; then they are aborted. Less than
 /// [`crate::shutdown::DRAIN`], so that the tasks that hang are logged by name before the process is gone.
 const LINGER: Duration = Duration::from_secs(8);
@@ -19,13 +21,12 @@ const LINGER: Duration = Duration::from_secs(8);
 #[derive(Debug, thiserror::Error)]
 pub enum TaskError {
     /// The task returned an error.
-    #[error("task {name} failed")]
+    #[error("task {name} failed: {reason}")]
     Failed {
         /// Its name.
         name: &'static str,
-        /// What it returned.
-        #[source]
-        source: Box<dyn Error + Send + Sync>,
+        /// What it returned, with everything behind it.
+        reason: String,
     },
     /// The task ended well, but nobody had told its component to end.
     #[error("task {name} ended before it was told to")]
@@ -41,30 +42,28 @@ pub enum TaskError {
     },
 }
 
-type Ended = Result<(), Box<dyn Error + Send + Sync>>;
-
 /// What a task may end with: nothing, or a result.
 pub trait Outcome {
-    /// The same as a result.
-    fn into_result(self) -> Result<(), Box<dyn Error + Send + Sync>>;
+    /// The text of the error and of everything behind it, if it is one.
+    fn failure(self) -> Option<String>;
 }
 
 impl Outcome for () {
-    fn into_result(self) -> Ended {
-        Ok(())
+    fn failure(self) -> Option<String> {
+        None
     }
 }
 
 impl<E: Into<Box<dyn Error + Send + Sync>>> Outcome for Result<(), E> {
-    fn into_result(self) -> Ended {
-        self.map_err(Into::into)
+    fn failure(self) -> Option<String> {
+        self.err().map(|error| chain(&*error.into()))
     }
 }
 
 /// Tasks that live and end together; dropping this aborts them.
 #[derive(Debug, Default)]
 pub struct Tasks {
-    set: JoinSet<Ended>,
+    set: JoinSet<Option<String>>,
     names: HashMap<Id, &'static str>,
     until: Option<CancellationToken>,
 }
@@ -86,7 +85,7 @@ impl Tasks {
     where
         F: Future<Output: Outcome> + Send + 'static,
     {
-        let handle = self.set.spawn(async move { task.await.into_result() });
+        let handle = self.set.spawn(async move { task.await.failure() });
         self.names.insert(handle.id(), name);
     }
 
@@ -108,18 +107,18 @@ impl Tasks {
         }
     }
 
-    fn judge(&mut self, ended: Result<(Id, Ended), JoinError>) -> Result<(), TaskError> {
+    fn judge(&mut self, ended: Result<(Id, Option<String>), JoinError>) -> Result<(), TaskError> {
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         // Every task in the set was named when it was spawned.
         let name = self.names.remove(&id).unwrap_or("unnamed");
         match ended {
             // Nobody cancels these tasks but by dropping the set, so this is a panic.
             Err(_) => Err(TaskError::Panicked { name }),
-            Ok((_, Err(source))) => Err(TaskError::Failed { name, source }),
-            Ok((_, Ok(()))) if self.until.as_ref().is_some_and(|stop| !stop.is_cancelled()) => {
+            Ok((_, Some(reason))) => Err(TaskError::Failed { name, reason }),
+            Ok((_, None)) if self.until.as_ref().is_some_and(|stop| !stop.is_cancelled()) => {
                 Err(TaskError::Ended { name })
             }
-            Ok((_, Ok(()))) => Ok(()),
+            Ok((_, None)) => Ok(()),
         }
     }
 }
@@ -134,7 +133,6 @@ async fn overdue(stop: Option<CancellationToken>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chain::chain;
     use std::io;
     use tokio::sync::oneshot;
 
@@ -148,7 +146,7 @@ mod tests {
         tasks.spawn("waits", pending::<()>());
         tasks.spawn("fails", async { Err::<(), _>(Serve(io::Error::other("no luck"))) });
         let error = tasks.join().await.unwrap_err();
-        assert_eq!(chain(&error), "task fails failed: cannot serve: no luck");
+        assert_eq!(error.to_string(), "task fails failed: cannot serve: no luck");
     }
 
     #[tokio::test]
