@@ -25,7 +25,8 @@ use eagle_core::piece::{PieceLayout, hash_piece};
 
 pub use blob::{Blob, BlobMeta};
 pub use directory::OpenError;
-pub use partial::{CommitError, Failure, Partial, Phase, Progress, Seal};
+pub use partial::Partial;
+pub use progress::{CommitError, Failure, Phase, Progress, Seal};
 use shared::Shared;
 use trailer::{MAX_MEDIA_TYPE, Trailer};
 
@@ -36,6 +37,7 @@ mod index;
 mod ledger;
 mod open;
 mod partial;
+mod progress;
 mod shared;
 mod sidecar;
 mod trailer;
@@ -261,9 +263,7 @@ fn same_layout(partial: Arc<Partial>, layout: PieceLayout) -> Result<Arc<Partial
     Err(StageError::Layout { size: there.size(), piece_length: there.piece_length() })
 }
 
-type Begun = (Arc<Partial>, Vec<(u32, sidecar::Claim)>);
-
-fn begin(shared: &Arc<Shared>, digest: Digest, layout: PieceLayout) -> Result<Begun, StageError> {
+fn begin(shared: &Arc<Shared>, digest: Digest, layout: PieceLayout) -> Result<partial::Resumed, StageError> {
     let _one = shared.admission.lock();
     if let Some(partial) = shared.live_partial(&digest) {
         return Ok((same_layout(partial, layout)?, Vec::new()));
@@ -353,8 +353,8 @@ async fn fill(partial: Arc<Partial>, bytes: Bytes, seal: Seal) -> Result<(), Sta
     }
     let filling = partial.clone();
     let write = move || {
-        let pieces = (0..).zip(bytes.chunks(layout.piece_length() as usize));
-        pieces.map(|(piece, bytes)| filling.store(piece, bytes, Some(hash_piece(bytes)), true)).collect()
+        let mut pieces = (0..).zip(bytes.chunks(layout.piece_length() as usize));
+        pieces.try_for_each(|(piece, bytes)| filling.store(piece, bytes, Some(hash_piece(bytes)), true))
     };
     let written: io::Result<()> =
         tokio::task::spawn_blocking(write).await.map_err(io::Error::other).flatten();

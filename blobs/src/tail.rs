@@ -87,7 +87,7 @@ pub fn stream(
     };
     let readable = if changed.is_some() { range.start } else { size };
     let wrong = range.end > size || range.start > range.end;
-    let first = wrong.then(|| TailError::Range { start: range.start, end: range.end, size });
+    let first = wrong.then_some(TailError::Range { start: range.start, end: range.end, size });
     let tail = Tail { source, changed, at: range.start, end: range.end, readable };
     futures::stream::unfold((first, Some(tail)), async |(first, tail)| {
         if let Some(error) = first {

@@ -13,8 +13,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::{Arc, OnceLock, Weak};
 
 use eagle_core::digest::{Digest, Hasher};
-use eagle_core::name::Repository;
-use eagle_core::piece::{Bitmap, PieceHash, PieceLayout, hash_piece};
+use eagle_core::piece::{Bitmap, PieceHash, PieceLayout};
 use eagle_core::ports::Pieces;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -22,72 +21,15 @@ use tokio::time::Instant;
 
 use super::blob::{Blob, check_range};
 use super::filling::{Filling, Inserted};
+use super::progress::{Failure, Phase, Progress};
 use super::shared::Shared;
 use super::sidecar::{Claim, Sidecar};
-use super::trailer::{MAX_MEDIA_TYPE, Trailer};
 
-/// Why a blob stopped arriving.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum Failure {
-    /// The bytes are not the blob's. All of them were thrown away.
-    #[error("the bytes have the digest {0}")]
-    WrongDigest(Digest),
-    /// Somebody discarded it.
-    #[error("the blob was discarded")]
-    Discarded,
-    /// Whoever was filling it gave up. Its verified pieces stay for the next try.
-    #[error("{0}")]
-    GaveUp(String),
-    /// The disk.
-    #[error("the disk failed")]
-    Io(#[source] Arc<io::Error>),
-}
+mod check;
+mod commit;
 
-/// How far a blob has arrived.
-#[derive(Clone, Debug)]
-pub struct Progress {
-    /// Bytes that peers may have.
-    pub verified: u64,
-    /// When that last became more, or this process began to fill the blob.
-    pub at: Instant,
-    /// What state the blob is in.
-    pub phase: Phase,
-}
-
-/// The states of a blob that is arriving, in order.
-#[derive(Clone, Debug)]
-pub enum Phase {
-    /// Pieces are missing, or the last one is withheld.
-    Filling,
-    /// The SHA-256 of the whole was right: every byte can be read.
-    Whole,
-    /// It is in the store.
-    Committed,
-    /// It will not arrive.
-    Failed(Failure),
-}
-
-/// Why a blob was not committed.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum CommitError {
-    /// Pieces are missing.
-    #[error("{0} pieces of the blob are missing")]
-    Incomplete(u32),
-    /// It failed before.
-    #[error("the blob failed")]
-    Failed(#[source] Failure),
-}
-
-/// What is stored with a blob.
-#[derive(Clone, Debug, Default)]
-pub struct Seal {
-    /// The hashes of all its pieces. `None`: those that were computed while it was written, if all were.
-    pub piece_hashes: Option<Arc<[PieceHash]>>,
-    /// Its media type: manifests. One of more than 255 bytes is not stored.
-    pub media_type: Option<String>,
-    /// Repositories that have shown it to anybody.
-    pub repositories: Vec<Repository>,
-}
+/// One that an earlier try has left, and the pieces that its map claims.
+pub(super) type Resumed = (Arc<Partial>, Vec<(u32, Claim)>);
 
 /// A blob that is arriving. As [`Pieces`], it is what the swarm engine fills.
 ///
@@ -127,11 +69,7 @@ impl Partial {
 
     /// One that an earlier process or try has left, with what its piece map claims; nothing of it is believed until
     /// [`Partial::check_claims`] has read it. `InvalidData` if it has another layout or is torn. Blocks for the disk.
-    pub(super) fn resume(
-        shared: &Arc<Shared>,
-        digest: Digest,
-        layout: PieceLayout,
-    ) -> io::Result<(Arc<Self>, Vec<(u32, Claim)>)> {
+    pub(super) fn resume(shared: &Arc<Shared>, digest: Digest, layout: PieceLayout) -> io::Result<Resumed> {
         let (sidecar, staged) = Sidecar::open(&shared.directory.map(&digest))?;
         let file = OpenOptions::new().read(true).write(true).open(shared.directory.staged(&digest))?;
         if staged != layout || file.metadata()?.len() < layout.size() {
@@ -325,47 +263,6 @@ impl Partial {
         self.progress.send_modify(change);
     }
 
-    /// Takes the SHA-256 of the pieces that are there in order, and decides at the end.
-    fn hash_on(&self) {
-        // A piece has 4 MiB at most.
-        let mut buffer = Vec::new();
-        let mut hasher = self.hasher.lock();
-        loop {
-            let next = {
-                let mut state = self.state.lock();
-                let next = state.filling.next_to_hash().filter(|_| state.failure.is_none());
-                state.hashing = next.is_some();
-                next
-            };
-            let Some(piece) = next else { return };
-            buffer.resize(self.layout.length_of(piece) as usize, 0);
-            if let Err(error) = self.read(self.layout.range_of(piece).start, &mut buffer) {
-                self.end(Failure::Io(Arc::new(error)));
-                return;
-            }
-            hasher.update(&buffer);
-            if self.state.lock().filling.hashed_one() {
-                let found = std::mem::take(&mut *hasher).finish();
-                return self.decide(found);
-            }
-        }
-    }
-
-    fn decide(&self, found: Digest) {
-        if found != self.digest {
-            tracing::warn!(digest = %self.digest, %found, "a blob arrived wrong: thrown away");
-            self.end(Failure::WrongDigest(found));
-            return;
-        }
-        let mut state = self.state.lock();
-        state.hashing = false;
-        if state.failure.is_none() {
-            state.filling.found_right();
-            self.show_verified(&state);
-            self.show(|progress| progress.phase = Phase::Whole);
-        }
-    }
-
     /// Ends it for `failure`, once. The files stay only if somebody gave up.
     fn end(&self, failure: Failure) {
         {
@@ -405,128 +302,6 @@ impl Partial {
         if let Err(error) = self.shared.runtime.spawn_blocking(move || me.end(Failure::Discarded)).await {
             tracing::warn!(digest = %self.digest, %error, "a blob cannot be discarded");
         }
-    }
-
-    /// Reads what a piece map claims and believes what has the right checksum. Blocks for the disk.
-    pub(super) fn check_claims(&self, claims: Vec<(u32, Claim)>) {
-        let mut buffer = Vec::new();
-        for (piece, claim) in claims {
-            buffer.resize(self.layout.length_of(piece) as usize, 0);
-            match self.read(self.layout.range_of(piece).start, &mut buffer) {
-                Ok(()) if crc32fast::hash(&buffer) == claim.check => {
-                    self.insert(piece, claim.hash, claim.proven)
-                }
-                Ok(()) => tracing::debug!(digest = %self.digest, piece, "a piece was torn by a crash"),
-                Err(error) => {
-                    tracing::warn!(digest = %self.digest, piece, %error, "a piece cannot be read back")
-                }
-            }
-        }
-    }
-
-    /// Computes the SHA-1 of every piece that is on disk and whose hash is not known: after a resume, or where the swarm
-    /// brought pieces. On a thread that may block.
-    pub async fn hash_present(&self) -> Result<(), CommitError> {
-        let Some(me) = self.me.upgrade() else { return Ok(()) };
-        let work = move || -> io::Result<()> {
-            let mut buffer = Vec::new();
-            for piece in 0..me.layout.pieces() {
-                let state = me.state.lock();
-                if !state.filling.has(piece) || state.filling.knows_hash(piece) {
-                    continue;
-                }
-                drop(state);
-                buffer.resize(me.layout.length_of(piece) as usize, 0);
-                me.read(me.layout.range_of(piece).start, &mut buffer)?;
-                me.state.lock().filling.set_hash(piece, hash_piece(&buffer));
-            }
-            Ok(())
-        };
-        let done = self.shared.runtime.spawn_blocking(work).await;
-        let error = match done {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => error,
-            Err(stopped) => io::Error::other(stopped),
-        };
-        Err(CommitError::Failed(Failure::Io(Arc::new(error))))
-    }
-
-    /// Waits until the SHA-256 of the whole was right.
-    ///
-    /// # Errors
-    /// At once if pieces are missing; when it fails.
-    pub async fn whole(&self) -> Result<(), CommitError> {
-        let mut progress = self.changed();
-        loop {
-            match &progress.borrow_and_update().phase {
-                Phase::Filling => {}
-                Phase::Whole | Phase::Committed => return Ok(()),
-                Phase::Failed(failure) => return Err(CommitError::Failed(failure.clone())),
-            }
-            let missing = self.state.lock().filling.missing();
-            if missing > 0 {
-                return Err(CommitError::Incomplete(missing));
-            }
-            if progress.changed().await.is_err() {
-                return Err(CommitError::Failed(Failure::Discarded));
-            }
-        }
-    }
-
-    /// Puts it into the store: waits for the SHA-256 of the whole, then syncs, renames and syncs the directory. Readers
-    /// need not wait for it: they read on, from the same file. A second commit gives what the first gave.
-    ///
-    /// # Errors
-    /// At once if pieces are missing; when it fails, which a disk error here makes it do.
-    pub async fn commit(&self, seal: Seal) -> Result<Arc<Blob>, CommitError> {
-        self.whole().await?;
-        let _one = self.committing.lock().await;
-        if let Some(blob) = self.blob() {
-            return Ok(blob);
-        }
-        let failed = |failure| CommitError::Failed(failure);
-        let Some(me) = self.me.upgrade() else { return Err(failed(Failure::Discarded)) };
-        let published = self.shared.runtime.spawn_blocking(move || me.publish(seal)).await;
-        let error = match published {
-            Ok(Ok(blob)) => return Ok(blob),
-            Ok(Err(error)) => error,
-            Err(stopped) => io::Error::other(stopped),
-        };
-        let failure = Failure::Io(Arc::new(error));
-        self.end(failure.clone());
-        Err(failed(failure))
-    }
-
-    fn publish(&self, seal: Seal) -> io::Result<Arc<Blob>> {
-        let known = || self.state.lock().filling.all_hashes();
-        let given = seal.piece_hashes.filter(|hashes| hashes.len() == self.layout.pieces() as usize);
-        let trailer = Trailer {
-            size: self.layout.size(),
-            piece_length: self.layout.piece_length(),
-            hashes: given.map(|hashes| hashes.to_vec()).or_else(known).unwrap_or_default(),
-            media_type: seal.media_type.filter(|text| text.len() <= MAX_MEDIA_TYPE),
-        };
-        let encoded = trailer.encode();
-        self.file.write_all_at(&encoded, trailer.size)?;
-        self.file.set_len(trailer.size + encoded.len() as u64)?;
-        // Synced before the rename: a crash, also of the machine, leaves the whole blob or none.
-        self.file.sync_data()?;
-        let directory = &self.shared.directory;
-        let blob = {
-            let _admission = self.shared.admission.lock();
-            if let Some(failure) = self.failure() {
-                return Err(io::Error::other(failure));
-            }
-            directory.publish(&directory.staged(&self.digest), &self.digest)?;
-            self.shared.committed(self.digest, &trailer, &seal.repositories, self.file.clone())
-        };
-        let blob = blob.ok_or_else(|| io::Error::other("the blob was removed at once"))?;
-        if self.blob.set(blob.clone()).is_ok() {
-            self.show(|progress| progress.phase = Phase::Committed);
-        }
-        directory.remove_map(&self.digest)?;
-        directory.sync_blob(&self.digest)?;
-        Ok(blob)
     }
 }
 

@@ -15,7 +15,7 @@ use eagle_core::piece::{PieceHash, PieceLayout};
 use super::trailer::take;
 
 const MAGIC: [u8; 8] = *b"EGLPART1";
-const HEADER: u64 = 32;
+const HEADER: usize = 32;
 const SLOT: usize = 40;
 const USED: u32 = 1;
 const PROVEN: u32 = 2;
@@ -42,7 +42,7 @@ impl Sidecar {
     /// A new file without claims.
     pub(crate) fn create(path: &Path, layout: &PieceLayout) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
-        let mut header = Vec::with_capacity(HEADER as usize);
+        let mut header = Vec::with_capacity(HEADER);
         header.extend_from_slice(&MAGIC);
         header.extend_from_slice(&layout.size().to_le_bytes());
         header.extend_from_slice(&layout.piece_length().to_le_bytes());
@@ -56,7 +56,7 @@ impl Sidecar {
     /// An old file and the layout of its blob; `InvalidData` if the header is torn.
     pub(crate) fn open(path: &Path) -> io::Result<(Self, PieceLayout)> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
-        let mut header = [0; HEADER as usize];
+        let mut header = [0; HEADER];
         file.read_exact_at(&mut header, 0)?;
         let torn = || io::Error::new(io::ErrorKind::InvalidData, "torn header");
         if header[..8] != MAGIC || u32::from_le_bytes(take(&header, 20)) != crc32fast::hash(&header[..20]) {
@@ -77,14 +77,14 @@ impl Sidecar {
         slot.extend_from_slice(&claim.hash.unwrap_or_default());
         slot.extend_from_slice(&[0; 8]);
         slot.extend_from_slice(&crc32fast::hash(&slot).to_le_bytes());
-        self.file.write_all_at(&slot, HEADER + u64::from(piece) * SLOT as u64)
+        self.file.write_all_at(&slot, HEADER as u64 + u64::from(piece) * SLOT as u64)
     }
 
     /// All claims of a blob of `pieces` pieces. Slots that are missing or torn claim nothing.
     pub(crate) fn claims(&self, pieces: u32) -> io::Result<Vec<(u32, Claim)>> {
         // At most 65,536 slots of 40 bytes: 2.6 MB.
         let mut bytes = vec![0; pieces as usize * SLOT];
-        let length = read_up_to(&self.file, &mut bytes, HEADER)?;
+        let length = read_up_to(&self.file, &mut bytes, HEADER as u64)?;
         let slots = bytes[..length].chunks_exact(SLOT);
         Ok((0..).zip(slots).filter_map(|(piece, slot)| Some((piece, parse(slot)?))).collect())
     }
@@ -92,7 +92,7 @@ impl Sidecar {
 
 /// Bytes that a sidecar takes at most, for admission.
 pub(crate) fn most(pieces: u32) -> u64 {
-    HEADER + u64::from(pieces) * SLOT as u64
+    HEADER as u64 + u64::from(pieces) * SLOT as u64
 }
 
 fn parse(slot: &[u8]) -> Option<Claim> {
@@ -134,9 +134,9 @@ mod tests {
         let (again, same) = Sidecar::open(&path).unwrap();
         assert_eq!(same, layout);
         assert_eq!(again.claims(layout.pieces()).unwrap(), vec![(0, first), (4, fifth)]);
-        again.file.write_all_at(&[9], HEADER + 3).unwrap();
+        again.file.write_all_at(&[9], HEADER as u64 + 3).unwrap();
         assert_eq!(again.claims(layout.pieces()).unwrap(), vec![(4, fifth)]);
-        again.file.set_len(HEADER + 4 * SLOT as u64 + 11).unwrap();
+        again.file.set_len((HEADER + 4 * SLOT + 11) as u64).unwrap();
         assert_eq!(again.claims(layout.pieces()).unwrap(), vec![]);
         again.file.set_len(20).unwrap();
         assert!(Sidecar::open(&path).is_err());

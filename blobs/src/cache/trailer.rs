@@ -12,7 +12,7 @@ use eagle_core::piece::PieceHash;
 
 const MAGIC: [u8; 8] = *b"EGLBLOB1";
 /// Bytes of the footer.
-const FOOTER: u64 = 40;
+const FOOTER: usize = 40;
 /// Most hashes of a blob (`eagle_core::piece` accepts no more pieces).
 const MAX_HASHES: u32 = 65_536;
 /// Longest media type that is kept, bytes (RFC 6838: 127 for each half).
@@ -31,7 +31,7 @@ impl Trailer {
     /// The bytes that follow the blob's own.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let media_type = self.media_type.as_deref().unwrap_or("").as_bytes();
-        let mut out = Vec::with_capacity(self.hashes.len() * 20 + media_type.len() + 40);
+        let mut out = Vec::with_capacity(self.hashes.len() * 20 + media_type.len() + FOOTER);
         out.extend(self.hashes.iter().flatten());
         out.extend_from_slice(media_type);
         out.extend_from_slice(&MAGIC);
@@ -48,8 +48,8 @@ impl Trailer {
     /// Reads the trailer of `file`. `InvalidData` if it is not whole: then nothing of the file can be trusted.
     pub(crate) fn read(file: &File) -> io::Result<Self> {
         let length = file.metadata()?.len();
-        let start = length.checked_sub(FOOTER).ok_or_else(|| invalid("shorter than a footer"))?;
-        let mut footer = [0_u8; FOOTER as usize];
+        let start = length.checked_sub(FOOTER as u64).ok_or_else(|| invalid("shorter than a footer"))?;
+        let mut footer = [0_u8; FOOTER];
         file.read_exact_at(&mut footer, start)?;
         if footer[..8] != MAGIC {
             return Err(invalid("no footer"));
@@ -85,7 +85,7 @@ impl Trailer {
 
 /// Bytes that a blob's trailer takes at most, for admission.
 pub(crate) fn most(pieces: u32) -> u64 {
-    u64::from(pieces) * 20 + MAX_MEDIA_TYPE as u64 + FOOTER
+    u64::from(pieces) * 20 + (MAX_MEDIA_TYPE + FOOTER) as u64
 }
 
 fn invalid(what: &'static str) -> io::Error {

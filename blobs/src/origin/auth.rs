@@ -27,7 +27,7 @@ const DEFAULT_LIFE: u64 = 60;
 /// A token is not used longer than this, whatever it says.
 const LONGEST_LIFE: u64 = 3600;
 /// How long Basic is remembered to be what a registry wants.
-const BASIC_LIFE: Duration = Duration::from_secs(600);
+const BASIC_LIFE: Duration = Duration::from_mins(10);
 
 /// A name and a password.
 #[derive(Clone, PartialEq, Eq)]
@@ -87,12 +87,11 @@ fn parameters(text: &str) -> Vec<(String, String)> {
     let mut rest = text;
     while let Some((key, behind)) = rest.split_once('=') {
         let key = key.trim_matches([' ', ',', '\t']).to_owned();
-        let (value, next) = match behind.strip_prefix('"') {
-            Some(quoted) => quoted_string(quoted),
-            None => {
-                let (value, next) = behind.split_once(',').unwrap_or((behind, ""));
-                (value.trim().to_owned(), next)
-            }
+        let (value, next) = if let Some(quoted) = behind.strip_prefix('"') {
+            quoted_string(quoted)
+        } else {
+            let (value, next) = behind.split_once(',').unwrap_or((behind, ""));
+            (value.trim().to_owned(), next)
         };
         pairs.push((key, value));
         rest = next;
@@ -254,9 +253,9 @@ mod tests {
         Challenge::parse(&pairs.collect())
     }
 
-    fn bearer(realm: &str, service: Option<&str>, scope: Option<&str>) -> Option<Challenge> {
+    fn bearer(realm: &str, service: Option<&str>, scope: Option<&str>) -> Challenge {
         let (service, scope) = (service.map(str::to_owned), scope.map(str::to_owned));
-        Some(Challenge::Bearer { realm: realm.to_owned(), service, scope })
+        Challenge::Bearer { realm: realm.to_owned(), service, scope }
     }
 
     #[test]
@@ -267,14 +266,14 @@ mod tests {
             Some("registry.docker.io"),
             Some("repository:a/b:pull,push"),
         );
-        assert_eq!(challenge(&[hub]), parsed);
+        assert_eq!(challenge(&[hub]), Some(parsed));
         assert_eq!(challenge(&["Basic realm=\"x\""]), Some(Challenge::Basic));
         assert_eq!(challenge(&["basic"]), Some(Challenge::Basic));
         assert_eq!(
             challenge(&["Basic realm=x", "bearer Realm=https://t , service=s"]),
-            bearer("https://t", Some("s"), None)
+            Some(bearer("https://t", Some("s"), None))
         );
-        assert_eq!(challenge(&[r#"Bearer realm="a\"b""#]), bearer("a\"b", None, None));
+        assert_eq!(challenge(&[r#"Bearer realm="a\"b""#]), Some(bearer("a\"b", None, None)));
         assert_eq!(challenge(&["Negotiate"]), None);
         assert_eq!(challenge(&["Bearer"]), None);
         assert_eq!(challenge(&[]), None);

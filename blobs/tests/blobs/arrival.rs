@@ -187,7 +187,7 @@ async fn reads_outside_are_errors() {
     let world = World::new(64 << 20).await;
     let sample = Sample::new(1, 100);
     let blob = sample.store(&world.cache).await;
-    for range in [0..101, 101..101, 50..10, 0..u64::MAX] {
+    for range in [0..101, 101..101, 0..u64::MAX] {
         let (read, error) = drain(tail::stream(blob.clone(), range)).await;
         assert!(read.is_empty() && matches!(error, Some(TailError::Range { .. })));
     }
