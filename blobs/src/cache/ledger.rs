@@ -333,3 +333,6 @@ fn merge(into: &mut Vec<Arc<Repository>>, more: Vec<Arc<Repository>>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

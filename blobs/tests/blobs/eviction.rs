@@ -11,7 +11,7 @@ use eagle_core::ports::Pieces as _;
 use eagle_core::size::ByteSize;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 
-use crate::world::{Sample, World, config, files_under, open};
+use crate::world::{DEADLINE, Sample, World, config, files_under, open};
 
 const PIECE: usize = MIN_PIECE as usize;
 /// Room for a piece-sized blob with its book-keeping.
@@ -96,8 +96,16 @@ async fn two_layouts_of_one_blob_are_not_mixed() {
     let other = PieceLayout::new(2 * PIECE as u64, MIN_PIECE * 2).unwrap();
     assert!(matches!(world.cache.stage(&sample.digest, other).await, Err(StageError::Layout { .. })));
     drop(partial);
-    // Nobody is filling the old one: the new one begins anew.
-    let partial = world.cache.stage(&sample.digest, other).await.unwrap();
+    // Nobody is filling the old one: the new one begins anew, as soon as the old one's hashing has ended.
+    let begin = async {
+        loop {
+            match world.cache.stage(&sample.digest, other).await {
+                Err(StageError::Layout { .. }) => tokio::task::yield_now().await,
+                begun => break begun.unwrap(),
+            }
+        }
+    };
+    let partial = tokio::time::timeout(DEADLINE, begin).await.expect("the old one stays");
     assert!(partial.verified().is_empty());
 }
 

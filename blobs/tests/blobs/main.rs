@@ -11,5 +11,6 @@ mod crash;
 mod eviction;
 mod real_registry;
 mod registries;
+mod speed;
 mod stores;
 mod world;
