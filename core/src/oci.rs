@@ -113,6 +113,14 @@ pub fn error_body(code: ErrorCode, message: &str) -> String {
     serde_json::json!({ "errors": [{ "code": code.as_str(), "message": message }] }).to_string()
 }
 
+/// The first message of an error body.
+pub fn error_message(body: &[u8]) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let first = body.get("errors")?.get(0)?;
+    let text = first.get("message").or_else(|| first.get("code"))?.as_str()?;
+    Some(text.chars().take(500).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,5 +147,7 @@ mod tests {
     fn the_error_body_is_the_spec_s() {
         let body = error_body(ErrorCode::BlobUnknown, "no \"x\"");
         assert_eq!(body, r#"{"errors":[{"code":"BLOB_UNKNOWN","message":"no \"x\""}]}"#);
+        assert_eq!(error_message(body.as_bytes()), Some("no \"x\"".to_owned()));
+        assert_eq!(error_message(b"<html>"), None);
     }
 }

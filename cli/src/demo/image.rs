@@ -114,7 +114,8 @@ fn platform(
     let config = put(blobs, "application/vnd.oci.image.config.v1+json", config.to_string().as_bytes())?;
     bytes += config["size"].as_u64().unwrap_or(0);
     let media_type = "application/vnd.oci.image.manifest.v1+json";
-    let manifest = json!({ "schemaVersion": 2, "mediaType": media_type, "config": config, "layers": descriptors });
+    let manifest =
+        json!({ "schemaVersion": 2, "mediaType": media_type, "config": config, "layers": descriptors });
     Ok((put(blobs, media_type, manifest.to_string().as_bytes())?, (bytes, digests)))
 }
 

@@ -135,30 +135,56 @@ impl Report {
             out.push('\n');
         };
         line(String::new());
-        line(format!("{:<10} {:>8} {:>10}   {:>11} {:>11} {:>11} {:>11}", "node", "seconds", "first byte", "store", "peers", "seeder", "registry"));
+        line(format!(
+            "{:<10} {:>8} {:>10}   {:>11} {:>11} {:>11} {:>11}",
+            "node", "seconds", "first byte", "store", "peers", "seeder", "registry"
+        ));
         for node in &self.nodes {
             let seconds = if node.ok { format!("{:.2}", node.seconds) } else { "failed".into() };
             let first = node.first_byte_s.map_or_else(String::new, |first| format!("{first:.2}"));
             let Bytes { store, peers, seeder, origin } = node.bytes;
             let [store, peers, seeder, origin] = [store, peers, seeder, origin].map(mebibytes);
-            line(format!("{:<10} {seconds:>8} {first:>10}   {store:>11} {peers:>11} {seeder:>11} {origin:>11}", node.name));
+            line(format!(
+                "{:<10} {seconds:>8} {first:>10}   {store:>11} {peers:>11} {seeder:>11} {origin:>11}",
+                node.name
+            ));
         }
         line(String::new());
         line(format!("image                           {}", mebibytes(self.image_bytes)));
         line(format!("one direct pull                 {:>7.2} s", self.direct_s));
         if let Some(all) = self.direct_all_s {
-            line(format!("{:<3} direct pulls at once         {all:>7.2} s   {:>5.2} x", self.nodes.len(), all / self.direct_s));
+            line(format!(
+                "{:<3} direct pulls at once         {all:>7.2} s   {:>5.2} x",
+                self.nodes.len(),
+                all / self.direct_s
+            ));
         }
-        line(format!("{:<3} nodes through Eagle, median  {:>7.2} s   {:>5.2} x", self.nodes.len(), self.p50_s, self.p50_ratio));
+        line(format!(
+            "{:<3} nodes through Eagle, median  {:>7.2} s   {:>5.2} x",
+            self.nodes.len(),
+            self.p50_s,
+            self.p50_ratio
+        ));
         line(format!("    slowest                     {:>7.2} s   {:>5.2} x", self.max_s, self.max_ratio));
         if let (Some(bytes), Some(gets)) = (self.origin_blob_bytes, self.origin_blob_gets) {
             let copies = ratio(bytes, self.image_bytes);
-            line(format!("left the registry               {} in {gets} GETs   {copies:.2} x the image", mebibytes(bytes)));
+            line(format!(
+                "left the registry               {} in {gets} GETs   {copies:.2} x the image",
+                mebibytes(bytes)
+            ));
         }
         let sent = |by: fn(&Bytes) -> u64| self.nodes.iter().map(|node| by(&node.bytes)).sum::<u64>();
         let (seeder, peers) = (sent(|bytes| bytes.seeder), sent(|bytes| bytes.peers));
-        line(format!("sent by the seeder              {}   {:.2} x the image", mebibytes(seeder), ratio(seeder, self.image_bytes)));
-        line(format!("sent by peers                   {}   {:.2} x the image", mebibytes(peers), ratio(peers, self.image_bytes)));
+        line(format!(
+            "sent by the seeder              {}   {:.2} x the image",
+            mebibytes(seeder),
+            ratio(seeder, self.image_bytes)
+        ));
+        line(format!(
+            "sent by peers                   {}   {:.2} x the image",
+            mebibytes(peers),
+            ratio(peers, self.image_bytes)
+        ));
         self.machine(&mut out);
         out
     }
@@ -167,11 +193,19 @@ impl Report {
     fn machine(&self, out: &mut String) {
         if let PerPart { agents: Some(agents), seeder: Some(seeder), tracker: Some(tracker) } = self.cpu_s {
             // Writing to a String cannot fail.
-            let _ = writeln!(out, "CPU seconds                     agents {agents:.1}, seeder {seeder:.1}, tracker {tracker:.1}");
+            let _ = writeln!(
+                out,
+                "CPU seconds                     agents {agents:.1}, seeder {seeder:.1}, tracker {tracker:.1}"
+            );
         }
-        if let PeakMemory { agent_max: Some(agent), seeder: Some(seeder), tracker: Some(tracker) } = self.rss_peak_bytes {
+        if let PeakMemory { agent_max: Some(agent), seeder: Some(seeder), tracker: Some(tracker) } =
+            self.rss_peak_bytes
+        {
             let [agent, seeder, tracker] = [agent, seeder, tracker].map(mebibytes);
-            let _ = writeln!(out, "most memory                     agent {agent}, seeder {seeder}, tracker {tracker}");
+            let _ = writeln!(
+                out,
+                "most memory                     agent {agent}, seeder {seeder}, tracker {tracker}"
+            );
         }
     }
 }
@@ -204,7 +238,8 @@ mod tests {
 
     #[test]
     fn ratios_are_to_the_direct_pull() {
-        let report = Report::new(2.0, 1, vec![node(3.0, true), node(2.2, true), node(2.4, true), node(9.0, false)]);
+        let report =
+            Report::new(2.0, 1, vec![node(3.0, true), node(2.2, true), node(2.4, true), node(9.0, false)]);
         assert_eq!((report.p50_s, report.max_s), (2.4, 3.0));
         assert!((report.max_ratio - 1.5).abs() < 1e-9);
         let json = serde_json::to_value(&report).unwrap();

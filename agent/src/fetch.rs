@@ -1,0 +1,193 @@
+//! The way of a blob to this node, as a ladder: store, the fetch already under way, swarm, seeder, origin.
+//!
+//! There is one fetch per digest on a node ([`flight`]), with any number of readers at any offsets. It is driven by
+//! [`fill`] to its end whether or not anybody still reads: the next Pod of this image will.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eagle_blobs::access::Access;
+use eagle_blobs::cache::Cache;
+use eagle_blobs::tail::Source;
+use eagle_blobs::upstream::{Registries, UpstreamError};
+use eagle_core::digest::Digest;
+use eagle_core::name::Repository;
+use eagle_core::oci::Descriptor;
+use eagle_core::swarm_id::ClusterKey;
+use eagle_swarm::{AnnounceClient, Engine, HostLimits};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+use crate::seeders::Seeders;
+use crate::seeding::Seeding;
+use crate::upstream::Ladder;
+use flight::{Flight, Reader};
+
+pub use failure::Failure;
+
+mod failure;
+mod fill;
+pub mod flight;
+mod list;
+mod source;
+
+/// Sizes of blobs remembered from manifests: some 100 bytes each, 2 MiB.
+const SIZES: u64 = 20_000;
+/// Failures remembered, so that a runtime that asks again is sent on at once.
+const FAILURES: u64 = 10_000;
+
+/// A blob that can be read now.
+pub struct Reading {
+    /// Its bytes.
+    pub source: Source,
+    flight: Option<Arc<Flight>>,
+}
+
+impl Reading {
+    /// Bytes in the whole blob.
+    pub fn size(&self) -> u64 {
+        match &self.source {
+            Source::Partial(partial) => partial.layout().size(),
+            Source::Blob(blob) => blob.size(),
+        }
+    }
+
+    /// Whether it was here before it was asked for.
+    pub fn is_from_store(&self) -> bool {
+        self.flight.is_none()
+    }
+
+    /// A reader that begins at `offset`: the pieces in front of it are wanted first.
+    pub fn reader(&self, offset: u64) -> Reader {
+        Reader::new(self.flight.clone(), offset)
+    }
+}
+
+/// What fetches work with. Cheap to clone.
+#[derive(Clone)]
+pub struct Parts {
+    /// The blob cache.
+    pub cache: Cache,
+    /// Who may read what.
+    pub access: Access<Ladder>,
+    /// The seeders.
+    pub seeders: Seeders,
+    /// The registries themselves.
+    pub registries: Registries,
+    /// The swarm engine.
+    pub engine: Engine,
+    /// Tells the trackers.
+    pub announce: AnnounceClient,
+    /// Blobs that this node goes on passing to others.
+    pub seeding: Seeding,
+    /// The host-level limits.
+    pub limits: Arc<HostLimits>,
+    /// The cluster's secret.
+    pub key: ClusterKey,
+    /// Counts.
+    pub metrics: Metrics,
+    /// No progress for this long: the next source.
+    pub stall: Duration,
+    /// Blobs shorter than this need no swarm.
+    pub small: u64,
+    /// How long a failure is remembered.
+    pub negative_ttl: Duration,
+    /// Ends everything.
+    pub shutdown: CancellationToken,
+}
+
+/// Brings blobs to this node.
+#[derive(Clone)]
+pub struct Fetcher {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    parts: Parts,
+    flights: Mutex<HashMap<Digest, Arc<Flight>>>,
+    sizes: moka::sync::Cache<Digest, u64>,
+    failed: moka::sync::Cache<(Repository, Digest), Arc<Failure>>,
+}
+
+impl Fetcher {
+    /// A fetcher with nothing under way.
+    pub fn new(parts: Parts) -> Self {
+        let sizes = moka::sync::Cache::new(SIZES);
+        let failed =
+            moka::sync::Cache::builder().max_capacity(FAILURES).time_to_live(parts.negative_ttl).build();
+        Self { shared: Arc::new(Shared { parts, flights: Mutex::default(), sizes, failed }) }
+    }
+
+    /// Remembers what a manifest says about the sizes of its blobs.
+    pub fn learn_sizes(&self, descriptors: &[Descriptor]) {
+        for descriptor in descriptors {
+            self.shared.sizes.insert(descriptor.digest, descriptor.size);
+        }
+    }
+
+    /// The size of a blob that `repository` shows. Never fetches it.
+    pub async fn size(&self, repository: &Repository, digest: &Digest) -> Result<u64, UpstreamError> {
+        self.shared.parts.access.size(repository, digest).await
+    }
+
+    /// The blob, readable from now on: stored, under way, or begun.
+    pub async fn open(&self, repository: &Repository, digest: &Digest) -> Result<Reading, Arc<Failure>> {
+        let parts = &self.shared.parts;
+        if let Some(failure) = self.shared.failed.get(&(repository.clone(), *digest)) {
+            return Err(failure);
+        }
+        if parts.access.is_stored(digest) {
+            self.authorise(repository, digest).await?;
+            if let Some(blob) = parts.cache.get(digest) {
+                return Ok(Reading { source: Source::Blob(blob), flight: None });
+            }
+        }
+        let flight = self.flight(repository, digest);
+        if flight.repository() != repository {
+            self.authorise(repository, digest).await?;
+        }
+        let source = flight.opened().await?;
+        Ok(Reading { source, flight: Some(flight) })
+    }
+
+    /// Brings the blob into the store, waiting for the end of it. Failures show when somebody asks for the blob.
+    pub async fn bring(&self, repository: &Repository, digest: &Digest) {
+        if !self.shared.parts.access.is_stored(digest) {
+            self.flight(repository, digest).ended().await;
+        }
+    }
+
+    async fn authorise(&self, repository: &Repository, digest: &Digest) -> Result<(), Arc<Failure>> {
+        let shown = self.shared.parts.access.size(repository, digest).await;
+        shown.map(|_| ()).map_err(|error| Arc::new(Failure::Upstream(error)))
+    }
+
+    fn flight(&self, repository: &Repository, digest: &Digest) -> Arc<Flight> {
+        let mut flights = self.shared.flights.lock();
+        if let Some(flight) = flights.get(digest) {
+            return flight.clone();
+        }
+        let flight = Arc::new(Flight::new(repository.clone(), *digest, self.shared.sizes.get(digest)));
+        flights.insert(*digest, flight.clone());
+        let (this, driven) = (self.clone(), flight.clone());
+        let shutdown = self.shared.parts.shutdown.clone();
+        tokio::spawn(shutdown.run_until_cancelled_owned(async move { this.drive(&driven).await }));
+        flight
+    }
+
+    /// Runs a flight to its end, which every waiter sees and nobody fetches twice.
+    async fn drive(&self, flight: &Arc<Flight>) {
+        let parts = &self.shared.parts;
+        parts.metrics.fetching.inc();
+        let result = fill::fill(parts, flight).await;
+        parts.metrics.fetching.dec();
+        if let Err(failure) = &result {
+            let key = (flight.repository().clone(), *flight.digest());
+            self.shared.failed.insert(key, failure.clone());
+        }
+        self.shared.flights.lock().remove(flight.digest());
+        flight.finish(result);
+    }
+}

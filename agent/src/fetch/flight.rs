@@ -1,0 +1,154 @@
+//! One fetch of one blob on this node: what its readers wait for and tell it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use eagle_blobs::cache::Partial;
+use eagle_blobs::tail::Source;
+use eagle_core::digest::Digest;
+use eagle_core::name::Repository;
+use eagle_core::piece::PieceLayout;
+use eagle_swarm::Swarm;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::Failure;
+
+/// Readers whose position steers the swarm; those beyond are served all the same.
+const STEERING: usize = 16;
+
+#[derive(Clone)]
+enum State {
+    Opening,
+    Open(Source),
+    Failed(Arc<Failure>),
+    Completed(Source),
+}
+
+/// A fetch under way.
+pub struct Flight {
+    repository: Repository,
+    digest: Digest,
+    size_hint: Option<u64>,
+    state: watch::Sender<State>,
+    swarm: OnceLock<(Swarm, PieceLayout)>,
+    readers: Mutex<Readers>,
+}
+
+#[derive(Default)]
+struct Readers {
+    next: u64,
+    positions: BTreeMap<u64, u32>,
+}
+
+impl Flight {
+    pub(super) fn new(repository: Repository, digest: Digest, size_hint: Option<u64>) -> Self {
+        let state = watch::Sender::new(State::Opening);
+        Self { repository, digest, size_hint, state, swarm: OnceLock::new(), readers: Mutex::default() }
+    }
+
+    /// The repository through which it is fetched.
+    pub fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// What is fetched.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// The blob's size as a manifest has it.
+    pub fn size_hint(&self) -> Option<u64> {
+        self.size_hint
+    }
+
+    /// The blob's bytes can be read from now on.
+    pub(super) fn open(&self, partial: Arc<Partial>) {
+        self.state.send_replace(State::Open(Source::Partial(partial)));
+    }
+
+    /// The swarm that readers steer.
+    pub(super) fn steer(&self, swarm: Swarm, layout: PieceLayout) {
+        // A flight joins one swarm only; a second call would change nothing.
+        let _ = self.swarm.set((swarm, layout));
+        self.tell_swarm();
+    }
+
+    pub(super) fn finish(&self, result: Result<Source, Arc<Failure>>) {
+        self.state.send_replace(match result {
+            Ok(source) => State::Completed(source),
+            Err(failure) => State::Failed(failure),
+        });
+    }
+
+    /// Waits until the blob can be read.
+    pub async fn opened(&self) -> Result<Source, Arc<Failure>> {
+        let mut state = self.state.subscribe();
+        let settled = state.wait_for(|state| !matches!(state, State::Opening)).await;
+        match settled.map(|state| state.clone()) {
+            Ok(State::Open(source) | State::Completed(source)) => Ok(source),
+            Ok(State::Failed(failure)) => Err(failure),
+            Ok(State::Opening) | Err(_) => Err(Arc::new(Failure::Shutdown)),
+        }
+    }
+
+    /// Waits until the fetch has ended, well or not.
+    pub async fn ended(&self) {
+        let mut state = self.state.subscribe();
+        // An error means that the sender, which is this flight, is gone: ended too.
+        let _ = state.wait_for(|state| matches!(state, State::Completed(_) | State::Failed(_))).await;
+    }
+
+    fn place(&self, reader: u64, offset: u64) {
+        let piece = self.swarm.get().map_or(0, |(_, layout)| layout.piece_at(offset));
+        let mut readers = self.readers.lock();
+        if readers.positions.insert(reader, piece) == Some(piece) {
+            return;
+        }
+        drop(readers);
+        self.tell_swarm();
+    }
+
+    fn tell_swarm(&self) {
+        if let Some((swarm, _)) = self.swarm.get() {
+            let positions: Vec<u32> =
+                self.readers.lock().positions.values().take(STEERING).copied().collect();
+            swarm.set_readers(&positions);
+        }
+    }
+}
+
+/// A reader's position in a blob that is arriving; forgotten when dropped.
+pub struct Reader {
+    place: Option<(Arc<Flight>, u64)>,
+}
+
+impl Reader {
+    pub(super) fn new(flight: Option<Arc<Flight>>, offset: u64) -> Self {
+        let place = flight.map(|flight| {
+            let mut readers = flight.readers.lock();
+            let number = readers.next;
+            readers.next += 1;
+            drop(readers);
+            flight.place(number, offset);
+            (flight, number)
+        });
+        Self { place }
+    }
+
+    /// The reader now stands at `offset`.
+    pub fn advance(&self, offset: u64) {
+        if let Some((flight, number)) = &self.place {
+            flight.place(*number, offset);
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if let Some((flight, number)) = &self.place {
+            flight.readers.lock().positions.remove(number);
+            flight.tell_swarm();
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Filling a blob's gaps over HTTP, from a seeder or from the origin itself: the rungs below the swarm.
+//!
+//! A source is poured from the first missing piece on; what the swarm brings meanwhile is skipped, and a long run of
+//! it makes the source be asked anew behind it. Pieces whose hash is known are checked before they count; without
+//! hashes the last one is withheld until the whole was right.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use eagle_blobs::cache::{CommitError, Partial};
+use eagle_blobs::writer::{KnownHashes, Writer, WriterError};
+use eagle_core::piece::PieceHash;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use parking_lot::Mutex;
+
+use super::flight::Flight;
+use super::{Failure, Parts};
+
+/// Bytes that are here already are read past, up to this many, rather than asked around.
+const SKIP: u64 = 4 << 20;
+
+/// Who is asked over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Rung {
+    /// The seeder at this base URL.
+    Seeder(String),
+    /// The registry itself.
+    Origin,
+}
+
+/// Bytes that arrived over HTTP, by label.
+#[derive(Default)]
+pub(super) struct Counted {
+    seeder: std::sync::atomic::AtomicU64,
+    origin: std::sync::atomic::AtomicU64,
+}
+
+impl Counted {
+    fn add(&self, rung: &Rung, bytes: usize) {
+        let counter = match rung {
+            Rung::Seeder(_) => &self.seeder,
+            Rung::Origin => &self.origin,
+        };
+        counter.fetch_add(bytes as u64, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Bytes from seeders and from the origin.
+    pub(super) fn totals(&self) -> (u64, u64) {
+        let load =
+            |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
+        (load(&self.seeder), load(&self.origin))
+    }
+}
+
+/// An open answer of a source.
+pub(super) struct Stream {
+    /// Bytes in the whole blob.
+    pub(super) size: u64,
+    bytes: BoxStream<'static, Result<Bytes, Failure>>,
+}
+
+/// Asks `rung` for the blob from `from` on.
+pub(super) async fn ask(parts: &Parts, flight: &Flight, rung: &Rung, from: u64) -> Result<Stream, Failure> {
+    let (repository, digest) = (flight.repository(), flight.digest());
+    match rung {
+        Rung::Seeder(url) => {
+            let stream = parts.seeders.blob(url, repository, digest, from).await.map_err(Failure::Seeder)?;
+            let bytes = stream.bytes.map(|chunk| chunk.map_err(Failure::Seeder)).boxed();
+            Ok(Stream { size: stream.size, bytes })
+        }
+        Rung::Origin => {
+            let body = parts.registries.blob(repository, digest, from).await.map_err(Failure::Origin)?;
+            let bytes = body.stream.map(|chunk| chunk.map_err(Failure::Origin)).boxed();
+            Ok(Stream { size: body.size, bytes })
+        }
+    }
+}
+
+/// Pours `rung` into the gaps of `partial` until none is left. `first` is an answer from offset 0 that is open already.
+pub(super) async fn pour(
+    parts: &Parts,
+    flight: &Flight,
+    target: &Target,
+    rung: &Rung,
+    mut first: Option<Stream>,
+) -> Result<(), Failure> {
+    let layout = target.partial.layout();
+    while let Some(piece) = target.partial.first_missing(0) {
+        let from = if first.is_some() { 0 } else { layout.range_of(piece).start };
+        let stream = match first.take() {
+            Some(stream) => stream,
+            None => ask(parts, flight, rung, from).await?,
+        };
+        if stream.size != layout.size() {
+            return Err(Failure::Size(layout.size(), stream.size));
+        }
+        let hashes = target.hashes.clone();
+        let known: KnownHashes = Arc::new(move |piece| hashes.lock().get(piece as usize).copied());
+        let mut writer = Writer::new(target.partial.clone(), from, Some(known));
+        let mut bytes = stream.bytes;
+        while let Some(chunk) = quiet(parts.stall, bytes.next()).await?.transpose()? {
+            parts.limits.take_down(chunk.len()).await;
+            target.counted.add(rung, chunk.len());
+            writer.push(chunk).await.map_err(Failure::Write)?;
+            let at = layout.piece_at(writer.position());
+            let next = target.partial.first_missing(at).map(|piece| layout.range_of(piece).start);
+            if next.is_none_or(|next| next > writer.position() + SKIP) {
+                break;
+            }
+        }
+        match writer.finish().await {
+            // There are more gaps.
+            Ok(_) | Err(WriterError::NotWhole(CommitError::Incomplete(_))) => {}
+            Err(error) => return Err(Failure::Write(error)),
+        }
+    }
+    Ok(())
+}
+
+/// What is being filled.
+#[derive(Clone)]
+pub(super) struct Target {
+    /// The blob.
+    pub(super) partial: Arc<Partial>,
+    /// The piece hashes known so far, without a gap from piece 0 on.
+    pub(super) hashes: Arc<Mutex<Vec<PieceHash>>>,
+    /// Bytes by source.
+    pub(super) counted: Arc<Counted>,
+}
+
+/// `next` within the time that a source may be silent.
+async fn quiet<T>(stall: Duration, next: impl Future<Output = T>) -> Result<T, Failure> {
+    tokio::time::timeout(stall, next).await.map_err(|_| Failure::Stalled(stall))
+}

@@ -1,0 +1,74 @@
+//! Where the agent asks for small things: the seeders in order, then the origin itself.
+//!
+//! A refusal by a seeder is final, because the seeder has asked the origin; an outage of one moves on to the next.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use eagle_blobs::origin::{Manifest, ManifestHead};
+use eagle_blobs::upstream::{Registries, Upstream, UpstreamError};
+use eagle_core::digest::Digest;
+use eagle_core::name::{Repository, Target};
+
+use crate::seeders::{SeederError, Seeders};
+
+/// Seeders first, the origin when none of them answers.
+#[derive(Clone)]
+pub struct Ladder {
+    seeders: Seeders,
+    registries: Registries,
+}
+
+impl Ladder {
+    /// The ladder over these.
+    pub fn new(seeders: Seeders, registries: Registries) -> Self {
+        Self { seeders, registries }
+    }
+}
+
+/// `Ok(None)`: no seeder could tell.
+fn settle<T>(answer: Result<T, SeederError>) -> Result<Option<T>, UpstreamError> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_outage() => {
+            tracing::debug!(error = &error as &dyn std::error::Error, "seeder passed over");
+            Ok(None)
+        }
+        Err(error) => Err(UpstreamError::Refused(Arc::new(error))),
+    }
+}
+
+#[async_trait]
+impl Upstream for Ladder {
+    async fn head_manifest(
+        &self,
+        repository: &Repository,
+        target: &Target,
+    ) -> Result<ManifestHead, UpstreamError> {
+        let key = format!("{repository}:{target}");
+        for seeder in self.seeders.order(key.as_bytes()) {
+            if let Some(head) = settle(self.seeders.head_manifest(&seeder, repository, target).await)? {
+                return Ok(head);
+            }
+        }
+        self.registries.head_manifest(repository, target).await
+    }
+
+    async fn manifest(&self, repository: &Repository, digest: &Digest) -> Result<Manifest, UpstreamError> {
+        for seeder in self.seeders.order(digest.as_bytes()) {
+            if let Some(manifest) = settle(self.seeders.manifest(&seeder, repository, digest).await)? {
+                return Ok(manifest);
+            }
+        }
+        self.registries.manifest(repository, digest).await
+    }
+
+    async fn head_blob(&self, repository: &Repository, digest: &Digest) -> Result<u64, UpstreamError> {
+        for seeder in self.seeders.order(digest.as_bytes()) {
+            if let Some(size) = settle(self.seeders.blob_size(&seeder, repository, digest).await)? {
+                return Ok(size);
+            }
+        }
+        self.registries.head_blob(repository, digest).await
+    }
+}

@@ -1,0 +1,147 @@
+//! `eagle agent|seeder|tracker --config FILE`: one component as a process.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use eagle_core::config::agent::AgentConfig;
+use eagle_core::config::section::{LogFormat, Telemetry};
+use eagle_core::config::seeder::SeederConfig;
+use eagle_core::config::tracker::TrackerConfig;
+use eagle_core::config::{self, Config};
+use eagle_runtime::context::Context;
+use eagle_runtime::shutdown::{Reload, Signals};
+use eagle_runtime::{admin, log};
+use tokio::net::TcpListener;
+
+use crate::BadConfig;
+
+/// What every role takes.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The configuration file (TOML)
+    #[arg(long, value_name = "FILE", required_unless_present = "print_default_config")]
+    config: Option<PathBuf>,
+    /// Print the default configuration with its documentation, and exit
+    #[arg(long)]
+    print_default_config: bool,
+}
+
+/// `eagle agent`.
+pub fn agent(args: &Args) -> anyhow::Result<()> {
+    start(
+        args,
+        |config: &AgentConfig| &config.telemetry,
+        |config, context| async move {
+            let agent = eagle_agent::Agent::start(&config, &context).await?;
+            context.readiness.set("mirror", true, "");
+            let limits = agent.limits().clone();
+            reload(args.config.clone(), move |config: AgentConfig| {
+                limits.set(config.limits.upload, config.limits.download);
+            });
+            Ok(agent.wait().await?)
+        },
+    )
+}
+
+/// `eagle seeder`.
+pub fn seeder(args: &Args) -> anyhow::Result<()> {
+    start(
+        args,
+        |config: &SeederConfig| &config.telemetry,
+        |config, context| async move {
+            let seeder = eagle_seeder::Seeder::start(&config, &context).await?;
+            context.readiness.set("api", true, "");
+            let limits = seeder.limits().clone();
+            reload(args.config.clone(), move |config: SeederConfig| {
+                limits.set(config.limits.upload, config.limits.download);
+            });
+            Ok(seeder.wait().await?)
+        },
+    )
+}
+
+/// `eagle tracker`.
+pub fn tracker(args: &Args) -> anyhow::Result<()> {
+    start(
+        args,
+        |config: &TrackerConfig| &config.telemetry,
+        |config, context| async move { Ok(eagle_tracker::run(config, context).await?) },
+    )
+}
+
+/// Reads and checks `file`. Everything that is wrong with it is one line.
+pub fn read<C: Config>(file: &Path) -> anyhow::Result<C> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()));
+    let parsed = text.and_then(|text| Ok(config::parse(&file.display().to_string(), &text)?));
+    parsed.map_err(|error| {
+        anyhow::anyhow!("{}", eagle_runtime::chain::chain(error.as_ref())).context(BadConfig)
+    })
+}
+
+fn start<C, F>(
+    args: &Args,
+    telemetry: impl Fn(&C) -> &Telemetry,
+    run: impl FnOnce(C, Context) -> F,
+) -> anyhow::Result<()>
+where
+    C: Config + Clone,
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let file = match &args.config {
+        Some(file) if !args.print_default_config => file,
+        _ => return print(&config::print_default::<C>()),
+    };
+    let config: C = read(file)?;
+    let telemetry = telemetry(&config);
+    init_log(telemetry).context(BadConfig)?;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        let context = Context::new();
+        context.metrics.register_process();
+        let listener = TcpListener::bind(telemetry.admin).await;
+        let listener = listener.with_context(|| format!("cannot listen at {}", telemetry.admin))?;
+        let routes = admin::router(context.clone(), &config::print_effective(&config));
+        tokio::spawn(admin::serve(listener, routes, context.clone()));
+        let signals = tokio::spawn(context.shutdown.clone().on_signals(Signals::listen()?));
+        tokio::select! {
+            ended = run(config.clone(), context.clone()) => ended,
+            // Draining took too long, or a second signal came.
+            _ = signals => Ok(()),
+        }
+    })
+}
+
+/// Applies the limits of `file` at each SIGHUP. A file that is wrong changes nothing.
+fn reload<C: Config>(file: Option<PathBuf>, apply: impl Fn(C) + Send + 'static) {
+    let Some(file) = file else { return };
+    tokio::spawn(async move {
+        let Ok(mut signal) = Reload::listen() else { return };
+        loop {
+            signal.next().await;
+            match read::<C>(&file) {
+                Ok(config) => {
+                    apply(config);
+                    tracing::info!(file = %file.display(), "limits reloaded");
+                }
+                Err(error) => {
+                    let reason = eagle_runtime::chain::chain(error.as_ref());
+                    tracing::error!(reason, "configuration not reloaded: the one before stays");
+                }
+            }
+        }
+    });
+}
+
+/// Starts logging as configured.
+pub fn init_log(telemetry: &Telemetry) -> Result<(), log::LogError> {
+    let format = match telemetry.log_format {
+        LogFormat::Text => log::Format::Text,
+        LogFormat::Json => log::Format::Json,
+    };
+    log::init(&telemetry.log, format)
+}
+
+#[expect(clippy::print_stdout, reason = "the configuration is this command's output")]
+fn print(text: &str) -> anyhow::Result<()> {
+    print!("{text}");
+    Ok(())
+}

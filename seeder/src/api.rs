@@ -1,0 +1,264 @@
+//! The seeder's HTTP API for agents: the piece hashes of a blob, and a read-only registry that pulls through.
+//!
+//! 404 means that the repository does not show the thing to those whom this seeder serves; 503 that the origin could
+//! not be asked. An agent treats them differently: the first goes to the runtime, the second makes it ask the origin
+//! itself.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::{self, HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use eagle_blobs::access::Access;
+use eagle_blobs::manifests::Manifests;
+use eagle_blobs::tail;
+use eagle_blobs::upstream::{Registries, UpstreamError};
+use eagle_core::digest::Digest;
+use eagle_core::name::{Repository, Target};
+use eagle_core::oci::{ErrorCode, error_body};
+use eagle_core::range::{self, Wanted};
+use eagle_core::route::{Route, RouteError, query_value};
+use eagle_core::wire::pieces::{PEER_ADDRESS_HEADER, PIECE_LENGTH_HEADER, SIZE_HEADER};
+use eagle_swarm::HostLimits;
+use futures::StreamExt as _;
+
+use crate::ingest::{Ingests, Open, OpenError};
+use crate::metrics::{Answered, Metrics};
+
+/// What the handlers work with.
+#[derive(Clone)]
+pub struct Api {
+    /// Who may read what.
+    pub access: Access<Registries>,
+    /// Tags and manifests.
+    pub manifests: Manifests<Registries>,
+    /// Blobs.
+    pub ingests: Ingests,
+    /// The host-level limits.
+    pub limits: Arc<HostLimits>,
+    /// Where this seeder takes peer connections.
+    pub peer: SocketAddr,
+    /// Counts.
+    pub metrics: Metrics,
+    /// Requests served at once.
+    pub slots: Arc<tokio::sync::Semaphore>,
+}
+
+/// An answer that is no success.
+struct Refusal {
+    status: StatusCode,
+    code: ErrorCode,
+    message: String,
+}
+
+/// The routes.
+pub fn router(api: Api) -> Router {
+    Router::new().route("/v1/blobs/{digest}/pieces", get(pieces)).fallback(registry).with_state(api)
+}
+
+async fn pieces(State(api): State<Api>, Path(digest): Path<String>, uri: Uri) -> Response {
+    let answer = async {
+        let query = uri.query().unwrap_or_default();
+        let digest: Digest = digest.parse().map_err(|error: eagle_core::digest::DigestError| {
+            Refusal::new(StatusCode::NOT_FOUND, ErrorCode::BlobUnknown, error.to_string())
+        })?;
+        let value = |key| query_value(query, key).unwrap_or_default();
+        let repository = Repository::new(&value("ns"), &value("repository")).map_err(|error| {
+            Refusal::new(StatusCode::NOT_FOUND, ErrorCode::NameInvalid, error.to_string())
+        })?;
+        let from = value("from").parse().unwrap_or(0);
+        let open = api.open(&repository, &digest).await?;
+        let layout = open.list.layout();
+        let frames = open.list.clone().frames(from);
+        // The stream keeps the swarm joined for as long as an agent reads it.
+        let frames = frames.map(move |bytes| Ok::<_, Infallible>((bytes, open.clone()).0));
+        Response::builder()
+            .header(SIZE_HEADER, layout.size())
+            .header(PIECE_LENGTH_HEADER, layout.piece_length())
+            .header(PEER_ADDRESS_HEADER, peer_text(api.peer))
+            .header(header::CONTENT_TYPE, "application/octet-stream")
+            .body(Body::from_stream(frames))
+            .map_err(|error| Refusal::unavailable(error.to_string()))
+    };
+    api.answer("pieces", answer.await)
+}
+
+/// `host:port`, the host left out when it is any: the agent knows how it reached this seeder.
+fn peer_text(peer: SocketAddr) -> String {
+    if peer.ip().is_unspecified() { format!(":{}", peer.port()) } else { peer.to_string() }
+}
+
+async fn registry(State(api): State<Api>, request: Request) -> Response {
+    // The body is dropped: it is not `Sync`, and nobody reads it.
+    let (parts, _) = request.into_parts();
+    let (method, uri, headers) = (&parts.method, &parts.uri, &parts.headers);
+    if method != Method::GET && method != Method::HEAD {
+        return StatusCode::METHOD_NOT_ALLOWED.into_response();
+    }
+    let Ok(_slot) = api.slots.clone().try_acquire_owned() else {
+        return api.answer("other", Err(Refusal::unavailable("the seeder is overloaded".into())));
+    };
+    match Route::parse(uri.path(), uri.query(), None) {
+        Ok(Route::Base) => api.answer("base", Ok(StatusCode::OK.into_response())),
+        Ok(Route::Manifest(repository, target)) => {
+            let answer = api.manifest(method, &repository, &target).await;
+            api.answer("manifest", answer)
+        }
+        Ok(Route::Blob(repository, digest)) => {
+            let answer = api.blob(method, headers, &repository, &digest).await;
+            api.answer("blob", answer)
+        }
+        Err(error) => {
+            let code = match error {
+                RouteError::Digest(_) => ErrorCode::BlobUnknown,
+                RouteError::Endpoint => ErrorCode::Unsupported,
+                RouteError::Registry | RouteError::Name(_) => ErrorCode::NameInvalid,
+            };
+            api.answer("other", Err(Refusal::new(StatusCode::NOT_FOUND, code, error.to_string())))
+        }
+    }
+}
+
+impl Api {
+    /// The blob, if `repository` shows it.
+    async fn open(&self, repository: &Repository, digest: &Digest) -> Result<Arc<Open>, Refusal> {
+        let is_here = match self.ingests.opened(digest) {
+            Some(_) => true,
+            None => self.access.is_stored(digest),
+        };
+        if is_here && !self.access.is_readable(repository, digest) {
+            self.access
+                .size(repository, digest)
+                .await
+                .map_err(|error| Refusal::upstream(&error, ErrorCode::BlobUnknown))?;
+        }
+        self.opened(repository, digest).await
+    }
+
+    async fn opened(&self, repository: &Repository, digest: &Digest) -> Result<Arc<Open>, Refusal> {
+        self.ingests.open(repository, digest).await.map_err(|error| match &error {
+            OpenError::Upstream(error) => Refusal::upstream(error, ErrorCode::BlobUnknown),
+            _ => Refusal::unavailable(eagle_runtime::chain::chain(&error)),
+        })
+    }
+
+    async fn manifest(
+        &self,
+        method: &Method,
+        repository: &Repository,
+        target: &Target,
+    ) -> Result<Response, Refusal> {
+        let refuse = |error: UpstreamError| Refusal::upstream(&error, ErrorCode::ManifestUnknown);
+        let head = self.manifests.head(repository, target).await.map_err(refuse)?;
+        let body = if method == Method::HEAD {
+            Body::empty()
+        } else {
+            Body::from(self.manifests.get(repository, &head.digest).await.map_err(refuse)?.bytes)
+        };
+        Response::builder()
+            .header(header::CONTENT_TYPE, head.media_type)
+            .header(header::CONTENT_LENGTH, head.size)
+            .header("docker-content-digest", head.digest.to_string())
+            .body(body)
+            .map_err(|error| Refusal::unavailable(error.to_string()))
+    }
+
+    async fn blob(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Response, Refusal> {
+        let refuse = |error: UpstreamError| Refusal::upstream(&error, ErrorCode::BlobUnknown);
+        let base = || {
+            let digest = HeaderValue::from_str(&digest.to_string()).unwrap_or(HeaderValue::from_static(""));
+            Response::builder()
+                .header(header::ACCEPT_RANGES, "bytes")
+                .header(header::CONTENT_TYPE, "application/octet-stream")
+                .header("docker-content-digest", digest)
+        };
+        let failed = |error: http::Error| Refusal::unavailable(error.to_string());
+        if method == Method::HEAD {
+            let size = self.access.size(repository, digest).await.map_err(refuse)?;
+            return base().header(header::CONTENT_LENGTH, size).body(Body::empty()).map_err(failed);
+        }
+        let open = self.open(repository, digest).await?;
+        let size = open.list.layout().size();
+        let asked = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
+        let (status, part) = match range::parse(asked, size) {
+            Wanted::Whole => (StatusCode::OK, 0..size),
+            Wanted::Part(part) => (StatusCode::PARTIAL_CONTENT, part),
+            Wanted::Unsatisfiable => {
+                let answer = base().status(StatusCode::RANGE_NOT_SATISFIABLE);
+                return answer
+                    .header(header::CONTENT_RANGE, range::unsatisfied_range(size))
+                    .body(Body::empty())
+                    .map_err(failed);
+            }
+        };
+        let mut answer = base().status(status).header(header::CONTENT_LENGTH, part.end - part.start);
+        if status == StatusCode::PARTIAL_CONTENT {
+            answer = answer.header(header::CONTENT_RANGE, range::content_range(&part, size));
+        }
+        answer.body(self.body(open, part)).map_err(failed)
+    }
+
+    /// The bytes of `part` as they become readable, within the upload budget.
+    fn body(&self, open: Arc<Open>, part: std::ops::Range<u64>) -> Body {
+        let bytes = tail::stream(open.source.clone(), part);
+        let (limits, metrics) = (self.limits.clone(), self.metrics.clone());
+        Body::from_stream(bytes.then(move |chunk| {
+            let (limits, metrics, _open) = (limits.clone(), metrics.clone(), open.clone());
+            async move {
+                if let Ok(chunk) = &chunk {
+                    limits.take_up(chunk.len()).await;
+                    metrics.http_bytes.inc_by(chunk.len() as u64);
+                }
+                chunk
+            }
+        }))
+    }
+
+    fn answer(&self, kind: &'static str, answer: Result<Response, Refusal>) -> Response {
+        let response = answer.unwrap_or_else(IntoResponse::into_response);
+        let status = match response.status().as_u16() {
+            ..400 => "2xx",
+            400..500 => "4xx",
+            _ => "5xx",
+        };
+        self.metrics.requests.get_or_create(&Answered { kind, status }).inc();
+        response
+    }
+}
+
+impl Refusal {
+    fn new(status: StatusCode, code: ErrorCode, message: String) -> Self {
+        Self { status, code, message }
+    }
+
+    fn unavailable(message: String) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message)
+    }
+
+    fn upstream(error: &UpstreamError, code: ErrorCode) -> Self {
+        let message = eagle_runtime::chain::chain(error);
+        if error.is_outage() {
+            Self::unavailable(message)
+        } else {
+            Self::new(StatusCode::NOT_FOUND, code, message)
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let body = error_body(self.code, &self.message);
+        (self.status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+    }
+}

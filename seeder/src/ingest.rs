@@ -1,0 +1,253 @@
+//! Blobs on their way from the origin into the store: once per blob, whoever asks and however many.
+//!
+//! An ingest is opened as soon as the origin's answer says how long the blob is; from then on every piece is hashed,
+//! stored and offered to the swarm the moment it is whole. [`Ingests::open`] is also how a blob that is stored already
+//! gets its swarm: for a caller the two look the same.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use eagle_blobs::access::Access;
+use eagle_blobs::cache::{Blob, Cache, StageError};
+use eagle_blobs::origin::BlobBody;
+use eagle_blobs::tail::Source;
+use eagle_blobs::upstream::{Registries, UpstreamError};
+use eagle_core::digest::Digest;
+use eagle_core::name::Repository;
+use eagle_core::piece::{LayoutError, PieceLayout};
+use eagle_core::ports::Pieces;
+use eagle_core::swarm_id::{ClusterKey, SwarmId};
+use eagle_swarm::{AnnounceClient, Engine, HostLimits, Swarm, SwarmSpec};
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+use piece_list::{End, PieceList};
+use turns::Turns;
+
+pub mod piece_list;
+mod pull;
+pub mod turns;
+
+/// A blob's swarm is left when nobody has asked for it for this long; the next question joins it again.
+const IDLE: Duration = Duration::from_secs(60);
+/// How often idle blobs are looked for.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// Why a blob cannot be served.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum OpenError {
+    /// The origin does not give it.
+    #[error("the origin does not give the blob")]
+    Upstream(#[source] UpstreamError),
+    /// The store does not take it.
+    #[error("the store does not take the blob")]
+    Stage(#[source] Arc<StageError>),
+    /// It cannot be cut into pieces.
+    #[error("the blob cannot be cut into pieces")]
+    Layout(#[source] LayoutError),
+    /// Its swarm cannot be joined.
+    #[error("the blob's swarm cannot be joined")]
+    Join(#[source] Arc<eagle_swarm::JoinError>),
+    /// The blob left the store between two steps, or its stored form cannot be read.
+    #[error("the stored blob cannot be used: {0}")]
+    Stored(String),
+}
+
+/// A blob that can be read and whose swarm is joined.
+pub struct Open {
+    /// Its piece hashes, as far as they are known.
+    pub list: Arc<PieceList>,
+    /// Its bytes, as far as they are here.
+    pub source: Source,
+    swarm: Swarm,
+    last_use: AtomicU64,
+}
+
+impl Open {
+    fn new(list: Arc<PieceList>, source: Source, swarm: Swarm) -> Self {
+        Self { list, source, swarm, last_use: AtomicU64::new(0) }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.list.end().is_some()
+    }
+}
+
+#[derive(Default)]
+struct Slot {
+    open: OnceCell<Arc<Open>>,
+}
+
+/// All blobs that are open.
+#[derive(Clone)]
+pub struct Ingests {
+    shared: Arc<Shared>,
+}
+
+/// What an ingest works with.
+pub struct Parts {
+    /// The store.
+    pub cache: Cache,
+    /// The registries.
+    pub registries: Registries,
+    /// Who may read what.
+    pub access: Access<Registries>,
+    /// The swarm engine.
+    pub engine: Engine,
+    /// Tells the trackers.
+    pub announce: AnnounceClient,
+    /// The host-level limits.
+    pub limits: Arc<HostLimits>,
+    /// The cluster's secret.
+    pub key: ClusterKey,
+    /// Counts.
+    pub metrics: Metrics,
+    /// Ends everything.
+    pub shutdown: CancellationToken,
+}
+
+struct Shared {
+    parts: Parts,
+    turns: Turns,
+    slots: Mutex<HashMap<Digest, Arc<Slot>>>,
+    started: tokio::time::Instant,
+}
+
+impl Ingests {
+    /// None open yet; `free` of them will run at full speed.
+    pub fn new(parts: Parts, free: usize) -> Self {
+        let turns = Turns::new(free);
+        let started = tokio::time::Instant::now();
+        Self { shared: Arc::new(Shared { parts, turns, slots: Mutex::default(), started }) }
+    }
+
+    /// The blob `digest`, opened if it is not: stored, arriving, or asked of the origin now. The caller must know that
+    /// `repository` may show it if it is here already (see [`Access`]); if it is not, the origin's answer decides.
+    pub async fn open(&self, repository: &Repository, digest: &Digest) -> Result<Arc<Open>, OpenError> {
+        let slot = self.shared.slots.lock().entry(*digest).or_default().clone();
+        let opened = slot.open.get_or_try_init(|| self.start(repository, digest)).await;
+        if opened.is_err() {
+            self.forget_unopened(digest);
+        }
+        let open = opened?.clone();
+        open.last_use.store(self.shared.started.elapsed().as_secs(), Ordering::Relaxed);
+        if matches!(open.list.end(), Some(End::Failed(_))) {
+            self.forget(digest, &open);
+        }
+        Ok(open)
+    }
+
+    /// The blob if it is open.
+    pub fn opened(&self, digest: &Digest) -> Option<Arc<Open>> {
+        self.shared.slots.lock().get(digest).and_then(|slot| slot.open.get().cloned())
+    }
+
+    /// Leaves swarms that nobody asks for, until `shutdown`.
+    pub async fn sweep(self) {
+        let mut tick = tokio::time::interval(SWEEP);
+        while self.shared.parts.shutdown.run_until_cancelled(tick.tick()).await.is_some() {
+            let now = self.shared.started.elapsed().as_secs();
+            self.shared.slots.lock().retain(|_, slot| {
+                let Some(open) = slot.open.get() else { return Arc::strong_count(slot) > 1 };
+                let idle = now.saturating_sub(open.last_use.load(Ordering::Relaxed)) >= IDLE.as_secs();
+                // A reader holds the `Open`, a request on its way the slot.
+                !(idle && open.is_settled() && Arc::strong_count(open) == 1 && Arc::strong_count(slot) == 1)
+            });
+        }
+    }
+
+    async fn start(&self, repository: &Repository, digest: &Digest) -> Result<Arc<Open>, OpenError> {
+        let parts = &self.shared.parts;
+        if let Some(blob) = parts.cache.get(digest) {
+            return self.from_store(blob);
+        }
+        if let Some(refusal) = parts.access.refusal(repository, digest).await {
+            return Err(OpenError::Upstream(refusal));
+        }
+        let body = match parts.registries.blob(repository, digest, 0).await {
+            Ok(body) => body,
+            Err(error) => {
+                let error = UpstreamError::from(error);
+                parts.access.remember(repository, digest, error.clone()).await;
+                return Err(OpenError::Upstream(error));
+            }
+        };
+        self.from_origin(repository, digest, body).await
+    }
+
+    fn from_store(&self, blob: Arc<Blob>) -> Result<Arc<Open>, OpenError> {
+        let meta = blob.meta();
+        let layout = blob.layout();
+        let hashes = match meta.piece_hashes {
+            Some(hashes) => hashes.to_vec(),
+            None => hash_all(&blob, layout)?,
+        };
+        let list = Arc::new(PieceList::sealed(layout, &hashes));
+        let swarm = self.join(&meta.digest, layout, blob.clone())?;
+        swarm.push_hashes(0, &hashes);
+        Ok(Arc::new(Open::new(list, Source::Blob(blob), swarm)))
+    }
+
+    async fn from_origin(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        body: BlobBody,
+    ) -> Result<Arc<Open>, OpenError> {
+        let layout = PieceLayout::for_size(body.size).map_err(OpenError::Layout)?;
+        let partial = self.shared.parts.cache.stage(digest, layout).await;
+        let partial = partial.map_err(|error| OpenError::Stage(Arc::new(error)))?;
+        self.shared.parts.cache.allow(digest, repository);
+        let swarm = self.join(digest, layout, partial.clone())?;
+        let list = Arc::new(PieceList::new(layout));
+        let open = Arc::new(Open::new(list, Source::Partial(partial.clone()), swarm));
+        let pull = pull::Pull::new(self.clone(), repository.clone(), partial, open.clone());
+        tokio::spawn(self.shared.parts.shutdown.clone().run_until_cancelled_owned(pull.run(body)));
+        Ok(open)
+    }
+
+    fn join(
+        &self,
+        digest: &Digest,
+        layout: PieceLayout,
+        pieces: Arc<dyn Pieces>,
+    ) -> Result<Swarm, OpenError> {
+        let parts = &self.shared.parts;
+        let spec = SwarmSpec { id: SwarmId::derive(&parts.key, digest), layout, seeding: true };
+        let swarm = parts.engine.join(spec, pieces).map_err(|error| OpenError::Join(Arc::new(error)))?;
+        parts.announce.track(&swarm);
+        Ok(swarm)
+    }
+
+    fn forget(&self, digest: &Digest, open: &Arc<Open>) {
+        let mut slots = self.shared.slots.lock();
+        if slots.get(digest).and_then(|slot| slot.open.get()).is_some_and(|here| Arc::ptr_eq(here, open)) {
+            slots.remove(digest);
+        }
+    }
+
+    fn forget_unopened(&self, digest: &Digest) {
+        let mut slots = self.shared.slots.lock();
+        // Others may be waiting to try in the same slot: they hold it, the map need not.
+        if slots.get(digest).is_some_and(|slot| slot.open.get().is_none()) {
+            slots.remove(digest);
+        }
+    }
+}
+
+/// The piece hashes of a blob that was stored without them.
+fn hash_all(blob: &Blob, layout: PieceLayout) -> Result<Vec<eagle_core::piece::PieceHash>, OpenError> {
+    let mut buffer = vec![0; layout.piece_length() as usize];
+    (0..layout.pieces())
+        .map(|piece| {
+            let bytes = &mut buffer[..layout.length_of(piece) as usize];
+            blob.read(layout.range_of(piece).start, bytes)
+                .map_err(|error| OpenError::Stored(error.to_string()))?;
+            Ok(eagle_core::piece::hash_piece(bytes))
+        })
+        .collect()
+}

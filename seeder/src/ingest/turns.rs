@@ -1,0 +1,122 @@
+//! Who of several ingests may run at full speed.
+//!
+//! The layers of an image are asked for at once, but a runtime unpacks them in order: a first layer that is whole early
+//! is worth more than four that are whole late, and the sum of their times is the same. So the oldest ingests run
+//! freely and the younger ones trickle: fast enough that every reader sees bytes and no registry closes an idle
+//! connection, too slow to take much of the link from the older ones.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+/// A trickling ingest takes one chunk from its connection in this time.
+pub const TRICKLE: Duration = Duration::from_millis(200);
+
+/// The ingests under way, oldest first.
+#[derive(Clone)]
+pub struct Turns {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: watch::Sender<()>,
+    free: usize,
+}
+
+#[derive(Default)]
+struct Queue {
+    order: VecDeque<u64>,
+    next: u64,
+}
+
+/// One ingest's place; given up when dropped.
+pub struct Turn {
+    shared: Arc<Shared>,
+    number: u64,
+    changed: watch::Receiver<()>,
+}
+
+impl Turns {
+    /// `free` ingests run at full speed.
+    pub fn new(free: usize) -> Self {
+        let shared = Shared { queue: Mutex::default(), changed: watch::Sender::new(()), free: free.max(1) };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// A place behind all that are under way.
+    pub fn take(&self) -> Turn {
+        let mut queue = self.shared.queue.lock();
+        let number = queue.next;
+        queue.next += 1;
+        queue.order.push_back(number);
+        Turn { shared: self.shared.clone(), number, changed: self.shared.changed.subscribe() }
+    }
+}
+
+impl Turn {
+    /// Whether this ingest runs at full speed now.
+    pub fn is_free(&self) -> bool {
+        self.shared.queue.lock().order.iter().take(self.shared.free).any(|number| *number == self.number)
+    }
+
+    /// Waits before the next chunk is taken: not at all at full speed, else until it is this ingest's turn or
+    /// [`TRICKLE`] has passed.
+    pub async fn wait(&mut self) {
+        let waited = tokio::time::timeout(TRICKLE, async {
+            loop {
+                self.changed.mark_unchanged();
+                if self.is_free() || self.changed.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        // Timed out: this is the trickle's next chunk.
+        let _ = waited.await;
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.shared.queue.lock().order.retain(|number| *number != self.number);
+        self.shared.changed.send_replace(());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_run_freely_and_the_rest_trickle() {
+        let turns = Turns::new(1);
+        let (mut first, mut second) = (turns.take(), turns.take());
+        let start = tokio::time::Instant::now();
+        first.wait().await;
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        second.wait().await;
+        assert_eq!(start.elapsed(), TRICKLE);
+        drop(first);
+        assert!(second.is_free());
+        second.wait().await;
+        assert_eq!(start.elapsed(), TRICKLE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_waiting_ingest_starts_when_its_turn_comes() {
+        let turns = Turns::new(1);
+        let first = turns.take();
+        let mut second = turns.take();
+        let start = tokio::time::Instant::now();
+        let waiting = tokio::spawn(async move {
+            second.wait().await;
+            start.elapsed()
+        });
+        tokio::task::yield_now().await;
+        drop(first);
+        assert_eq!(waiting.await.unwrap(), Duration::ZERO);
+    }
+}
