@@ -1,0 +1,121 @@
+//! The agents: a DaemonSet on the nodes' own network.
+//!
+//! What an agent needs of its node, and nothing more: its cache directory, the runtime's registry configuration, the
+//! directory of the runtime's socket (not the socket itself: a restarted runtime makes a new one). Root without any
+//! capability, because those files belong to root.
+
+use eagle_crds::eagle_cluster::node_part::Hosts;
+use eagle_crds::value::CountOrShare;
+use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetSpec, DaemonSetUpdateStrategy, RollingUpdateDaemonSet};
+use k8s_openapi::api::core::v1::{
+    ContainerPort, HostPathVolumeSource, PodSecurityContext, ProjectedVolumeSource,
+    ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::config::{AGENT_CACHE, TOKEN_DIRECTORY};
+use super::pod;
+use crate::cluster::validate::ValidatedCluster;
+use crate::control::AUDIENCE;
+use crate::meta::Part;
+
+/// The DaemonSet.
+pub(super) fn build(cluster: &ValidatedCluster, hash: &str) -> DaemonSet {
+    let agent = &cluster.agent;
+    let (volumes, mounts) = host(cluster);
+    let ports = [
+        on_loopback(pod::port("mirror", cluster.mirror.port)),
+        pod::port("peer", agent.peer_port),
+        pod::port("admin", agent.admin_port),
+    ]
+    .map(|port| ContainerPort { host_port: Some(port.container_port), ..port });
+    let container = pod::container(cluster, Part::Agent, &ports, &agent.resources, mounts);
+    let mut spec = pod::spec(cluster, Part::Agent, container, volumes);
+    spec.host_network = Some(true);
+    spec.dns_policy = Some("ClusterFirstWithHostNet".to_owned());
+    spec.node_selector = (!agent.node_selector.is_empty()).then(|| agent.node_selector.clone());
+    spec.tolerations = (!agent.tolerations.is_empty()).then(|| agent.tolerations.clone());
+    spec.priority_class_name = Some(agent.priority_class_name.clone());
+    spec.security_context = Some(PodSecurityContext {
+        run_as_user: Some(0),
+        run_as_group: Some(0),
+        seccomp_profile: Some(pod::seccomp()),
+        ..PodSecurityContext::default()
+    });
+    DaemonSet {
+        metadata: cluster.owner.meta(cluster.owner.name_of(Part::Agent), Some(Part::Agent)),
+        spec: Some(DaemonSetSpec {
+            selector: cluster.owner.selector(Part::Agent),
+            template: pod::template(cluster, Part::Agent, hash, spec),
+            update_strategy: Some(DaemonSetUpdateStrategy {
+                type_: Some("RollingUpdate".to_owned()),
+                rolling_update: Some(RollingUpdateDaemonSet {
+                    max_unavailable: Some(int_or_string(&agent.max_unavailable)),
+                    ..RollingUpdateDaemonSet::default()
+                }),
+            }),
+            revision_history_limit: Some(3),
+            ..DaemonSetSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn host(cluster: &ValidatedCluster) -> (Vec<Volume>, Vec<VolumeMount>) {
+    let runtime = &cluster.runtime;
+    let socket_directory = runtime.socket.rsplit_once('/').map_or("/", |(directory, _)| directory);
+    let mut volumes = vec![
+        path("cache", &cluster.agent.cache.host_path, "DirectoryOrCreate"),
+        path("runtime", socket_directory, "Directory"),
+        token(),
+    ];
+    let mut mounts = vec![
+        pod::mount("cache", AGENT_CACHE, false),
+        pod::mount("runtime", socket_directory, true),
+        pod::mount("token", TOKEN_DIRECTORY, true),
+    ];
+    if runtime.hosts == Hosts::Merge {
+        volumes.push(path("certs", &runtime.certs_dir, "DirectoryOrCreate"));
+        mounts.push(pod::mount("certs", &runtime.certs_dir, false));
+    }
+    (volumes, mounts)
+}
+
+fn path(name: &str, path: &str, type_: &str) -> Volume {
+    Volume {
+        name: name.to_owned(),
+        host_path: Some(HostPathVolumeSource { path: path.to_owned(), type_: Some(type_.to_owned()) }),
+        ..Volume::default()
+    }
+}
+
+/// The token that tells the operator which node this is. The API server does not take it.
+fn token() -> Volume {
+    let source = VolumeProjection {
+        service_account_token: Some(ServiceAccountTokenProjection {
+            audience: Some(AUDIENCE.to_owned()),
+            expiration_seconds: Some(3600),
+            path: "token".to_owned(),
+        }),
+        ..VolumeProjection::default()
+    };
+    Volume {
+        name: "token".to_owned(),
+        projected: Some(ProjectedVolumeSource {
+            sources: Some(vec![source]),
+            ..ProjectedVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
+}
+
+fn on_loopback(port: ContainerPort) -> ContainerPort {
+    ContainerPort { host_ip: Some("127.0.0.1".to_owned()), ..port }
+}
+
+fn int_or_string(value: &CountOrShare) -> IntOrString {
+    match value {
+        CountOrShare::Count(count) => IntOrString::Int(i32::try_from(*count).unwrap_or(i32::MAX)),
+        CountOrShare::Share(share) => IntOrString::String(share.clone()),
+    }
+}

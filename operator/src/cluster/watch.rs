@@ -1,0 +1,134 @@
+//! What makes the controller look: EagleClusters, everything made for them, and what agents report.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::apps::v1::{DaemonSet, StatefulSet};
+use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::api::{Api, PartialObjectMeta};
+use kube::runtime::controller::{self, Config, Controller};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher;
+use kube::{Client, ResourceExt};
+use tokio_util::sync::CancellationToken;
+
+use super::{Cluster, Watched, failed, reconcile};
+use crate::control::Hub;
+use crate::meta::MANAGED_BY;
+use crate::report::Report;
+use crate::requeue::{Failures, Pace};
+
+/// Looks at several objects at once, but never at more: each look is some twenty requests to the API server.
+const CONCURRENCY: u16 = 4;
+/// What agents report becomes part of a status this often at most.
+const REPORTS: Duration = Duration::from_secs(5);
+
+/// What the controller is made of.
+pub struct Parts {
+    /// The API server.
+    pub client: Client,
+    /// The operator's namespace.
+    pub namespace: String,
+    /// The image where the spec names none.
+    pub image: String,
+    /// How agents reach the control channel.
+    pub control_url: String,
+    /// The agents that are connected.
+    pub hub: Arc<Hub>,
+    /// Logs, events, counts.
+    pub report: Report,
+}
+
+/// Runs the controller until `stop`.
+pub async fn run(parts: Parts, stop: CancellationToken) {
+    let clusters: Api<Watched> = Api::all(parts.client.clone());
+    let controller = Controller::new(clusters.clone(), watcher::Config::default());
+    let all = controller.store();
+    let controller = children(controller, &parts.client, &parts.namespace)
+        // A change of one can end or begin a conflict of others.
+        .watches(clusters, watcher::Config::default(), {
+            let all = all.clone();
+            move |changed| others(&all, &changed)
+        })
+        .reconcile_all_on(reports(&parts.hub))
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .graceful_shutdown_on(async move { stop.cancelled().await });
+    let context = Arc::new(Cluster {
+        client: parts.client,
+        namespace: parts.namespace,
+        image: parts.image,
+        control_url: parts.control_url,
+        all: all.clone(),
+        hub: parts.hub,
+        report: parts.report,
+        failures: Failures::default(),
+        pace: Pace::new(Duration::from_secs(1)),
+    });
+    let results = controller.run(
+        reconcile,
+        |object, error, context| failed(&object, error, &context),
+        Arc::clone(&context),
+    );
+    results.for_each(|result| say(result, &all, &context.report)).await;
+}
+
+fn children(controller: Controller<Watched>, client: &Client, namespace: &str) -> Controller<Watched> {
+    // Of most kinds only the metadata: that one was changed is all there is to know.
+    fn of<K>(client: &Client, namespace: &str) -> Api<K>
+    where
+        K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+    {
+        Api::namespaced(client.clone(), namespace)
+    }
+    let ours = || watcher::Config::default().labels(&format!("app.kubernetes.io/managed-by={MANAGED_BY}"));
+    controller
+        .owns(of::<PartialObjectMeta<DaemonSet>>(client, namespace), ours())
+        .owns(of::<PartialObjectMeta<StatefulSet>>(client, namespace), ours())
+        .owns(of::<PartialObjectMeta<Service>>(client, namespace), ours())
+        .owns(of::<PartialObjectMeta<ConfigMap>>(client, namespace), ours())
+        .owns(of::<PartialObjectMeta<ServiceAccount>>(client, namespace), ours())
+        .owns(of::<PartialObjectMeta<PodDisruptionBudget>>(client, namespace), ours())
+        .owns(of::<PartialObjectMeta<NetworkPolicy>>(client, namespace), ours())
+}
+
+fn others(all: &Store<Watched>, changed: &Watched) -> Vec<ObjectRef<Watched>> {
+    let others = all.state();
+    let others = others.iter().filter(|other| other.uid() != changed.uid());
+    others.map(|other| ObjectRef::new(&other.name_any())).collect()
+}
+
+/// One item whenever agents have reported, [`REPORTS`] apart.
+fn reports(hub: &Arc<Hub>) -> impl Stream<Item = ()> + Send + 'static + use<> {
+    futures::stream::unfold(hub.facts_changed(), |mut changed| async move {
+        changed.changed().await.ok()?;
+        tokio::time::sleep(REPORTS).await;
+        changed.mark_unchanged();
+        Some(((), changed))
+    })
+}
+
+type Outcome = Result<
+    (ObjectRef<Watched>, controller::Action),
+    controller::Error<super::ReconcileError, watcher::Error>,
+>;
+
+/// Every failure is said once, here.
+async fn say(result: Outcome, all: &Store<Watched>, report: &Report) {
+    match result {
+        // Or the object was deleted while it waited for its turn.
+        Ok(_) | Err(controller::Error::ObjectNotFound(_)) => {}
+        Err(controller::Error::ReconcilerFailed(error, object)) => {
+            let reference = ObjectRef::<Watched>::new(&object.name);
+            // If it is gone, nobody wants to know any more.
+            if let Some(found) = all.get(&reference) {
+                report.failed(found.as_ref(), error.step(), &error).await;
+            }
+        }
+        Err(error) => {
+            tracing::warn!(error = %crate::report::text(&error), "a watch failed and is tried again");
+        }
+    }
+}
