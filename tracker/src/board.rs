@@ -18,7 +18,7 @@ use crate::swarms::{Bounds, Refusal, Scrape, Served, Swarms, Who, Word};
 /// Enough that two dozen cores seldom meet at one lock; few enough that their tables weigh nothing.
 const SHARDS: usize = 16;
 /// Members that one step of expiry looks at under its lock: some 50 microseconds.
-const STEP: usize = 2048;
+const STEP: u32 = 2048;
 
 /// All swarms of one tracker.
 pub(crate) struct Board {

@@ -12,6 +12,7 @@ mod http;
 mod metrics;
 pub mod select;
 pub mod swarms;
+mod tiers;
 
 use std::io;
 use std::net::SocketAddr;
@@ -60,16 +61,17 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// Starts a tracker in this process; any number of them may run. When this returns, it answers.
-    pub async fn start(config: &TrackerConfig, context: &Context) -> Result<Self, RunError> {
+    /// Starts a tracker in this process; any number of them may run. When this returns, it
+    /// answers. To be called within a tokio runtime.
+    pub fn start(config: &TrackerConfig, context: &Context) -> Result<Self, RunError> {
         let failed = |source| RunError::Listen { address: config.listen, source };
         let listener = listen(config.listen).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let ttl = Duration::from_secs(config.interval_s.into()).mul_f64(2.5);
-        let bounds =
-            Bounds { swarms: config.max_swarms, peers_per_swarm: config.max_peers_per_swarm, ttl };
+        let bounds = Bounds { swarms: config.max_swarms, peers_per_swarm: config.max_peers_per_swarm, ttl };
         let board = Arc::new(Board::new(bounds));
-        let metrics = context.metrics.register("eagle_tracker", |registry| Metrics::register(registry, &board));
+        let metrics =
+            context.metrics.register("eagle_tracker", |registry| Metrics::register(registry, &board));
         let service =
             Service::new(Arc::clone(&board), metrics, config.interval_s, config.concurrent_requests);
         let stop = context.shutdown.token().child_token();
@@ -109,7 +111,7 @@ impl Tracker {
 
 /// Runs a tracker until it is told to shut down.
 pub async fn run(config: TrackerConfig, context: Context) -> Result<(), RunError> {
-    Tracker::start(&config, &context).await?.ended().await
+    Tracker::start(&config, &context)?.ended().await
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

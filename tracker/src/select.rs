@@ -19,6 +19,7 @@ mod handout;
 mod links;
 mod median;
 
+use crate::tiers::Tiers;
 use graph::{COMPLETE, SEEDER, Slot, UNREACHABLE, USED, ZoneState, push_tight};
 use links::{Entry, Kind, List, Pool};
 use median::{Speed, Speeds};
@@ -86,7 +87,7 @@ pub struct Link {
 
 /// The links of one swarm.
 pub struct Mesh {
-    slots: Vec<Slot>,
+    slots: Tiers<Slot>,
     free: u32,
     members: usize,
     complete: usize,
@@ -109,7 +110,7 @@ impl Mesh {
     /// No members.
     pub const fn new() -> Self {
         Self {
-            slots: Vec::new(),
+            slots: Tiers::new(),
             free: NOBODY,
             members: 0,
             complete: 0,
@@ -130,11 +131,11 @@ impl Mesh {
         let zone = self.zone_index(facts.zone);
         let speed = Speed::of(facts.upload_limit);
         let node = self.allocate();
-        self.slots[node as usize] = Slot {
+        self.slots[node] = Slot {
             links: List::EMPTY,
             position: NOBODY,
             settled: now.0,
-            zone: zone as u16,
+            zone,
             degree: 0,
             told: 0,
             reported: 0,
@@ -148,11 +149,13 @@ impl Mesh {
         if facts.seeder {
             self.seeders.push(node);
             self.sources = self.sources.wrapping_add(1);
-            self.zones[zone].seeders += 1;
+            self.zones[usize::from(zone)].seeders += 1;
             self.dismiss_gateways(zone);
         } else {
-            self.slots[node as usize].position = self.zones[zone].members.len() as u32;
-            push_tight(&mut self.zones[zone].members, node);
+            let members = &mut self.zones[usize::from(zone)].members;
+            // At most `MAX_NODES`, so it fits.
+            self.slots[node].position = u32::try_from(members.len()).unwrap_or(NOBODY);
+            push_tight(members, node);
             self.speeds.add(speed);
         }
         if facts.complete {
@@ -171,7 +174,7 @@ impl Mesh {
         for entry in others {
             self.drop_entries(entry.other, index, entry.is_link());
         }
-        self.pool.clear(&mut self.slots[index as usize].links);
+        self.pool.clear(&mut self.slots[index].links);
         if flags & SEEDER != 0 {
             self.seeders.retain(|&seeder| seeder != index);
             self.sources = self.sources.wrapping_add(1);
@@ -179,7 +182,7 @@ impl Mesh {
         } else {
             self.zones[zone].members.swap_remove(position as usize);
             if let Some(&moved) = self.zones[zone].members.get(position as usize) {
-                self.slots[moved as usize].position = position;
+                self.slots[moved].position = position;
             }
             self.speeds.remove(speed);
             self.zones[zone].complete -= u32::from(flags & COMPLETE != 0);
@@ -191,7 +194,7 @@ impl Mesh {
         }
         self.complete -= usize::from(flags & COMPLETE != 0);
         self.members -= 1;
-        let slot = &mut self.slots[index as usize];
+        let slot = &mut self.slots[index];
         slot.flags = 0;
         slot.position = self.free;
         self.free = index;
@@ -200,7 +203,7 @@ impl Mesh {
     /// The member has every byte now. It dials nobody any more, and its links to others that are complete are closed by
     /// both ends, so they are forgotten here.
     pub fn complete(&mut self, node: Node) {
-        let index = node.0 as usize;
+        let index = node.0;
         if self.slot(node).is_none_or(|slot| slot.is(COMPLETE)) {
             return;
         }
@@ -212,11 +215,11 @@ impl Mesh {
         let idle: Vec<u32> = self
             .pool
             .entries(self.slots[index].links)
-            .filter(|entry| entry.is_link() && self.slots[entry.other as usize].is(COMPLETE))
+            .filter(|entry| entry.is_link() && self.slots[entry.other].is(COMPLETE))
             .map(|entry| entry.other)
             .collect();
         for other in idle {
-            self.unlink(node.0, other);
+            self.unlink(index, other);
         }
     }
 
@@ -228,7 +231,7 @@ impl Mesh {
         if old == speed || slot.is(SEEDER) {
             return;
         }
-        self.slots[node.0 as usize].speed = speed;
+        self.slots[node.0].speed = speed;
         self.speeds.remove(old);
         self.speeds.add(speed);
     }
@@ -243,7 +246,7 @@ impl Mesh {
         self.unlink(node.0, peer.0);
         let marks = self.count(node.0, Kind::Failed);
         if marks >= MARKS {
-            let links = self.slots[node.0 as usize].links;
+            let links = self.slots[node.0].links;
             let oldest = self.pool.entries(links).find(|entry| entry.kind == Kind::Failed);
             if let Some(oldest) = oldest {
                 self.forget_mark(node.0, oldest.other);
@@ -271,7 +274,7 @@ impl Mesh {
         let due = now.0.saturating_sub(slot.settled) >= SETTLE;
         let live = live.unwrap_or(degree);
         self.judge(node.0, |slot| slot.complaints = 0);
-        let slot = &mut self.slots[node.0 as usize];
+        let slot = &mut self.slots[node.0];
         slot.reported = u8::try_from(live).unwrap_or(u8::MAX);
         if !due {
             return;
@@ -280,12 +283,17 @@ impl Mesh {
         slot.settled = now.0;
         let links = slot.links;
         let phantoms = degree.saturating_sub(fresh).saturating_sub(live) as usize;
-        let oldest: Vec<u32> =
-            self.pool.entries(links).filter(|entry| entry.is_link()).map(|entry| entry.other).take(phantoms).collect();
+        let oldest: Vec<u32> = self
+            .pool
+            .entries(links)
+            .filter(|entry| entry.is_link())
+            .map(|entry| entry.other)
+            .take(phantoms)
+            .collect();
         for other in oldest {
             self.unlink(node.0, other);
         }
-        self.slots[node.0 as usize].reported = u8::try_from(live).unwrap_or(u8::MAX);
+        self.slots[node.0].reported = u8::try_from(live).unwrap_or(u8::MAX);
     }
 
     /// How many members there are.
@@ -332,7 +340,6 @@ impl Mesh {
     pub fn classes(&self, node: Node) -> u8 {
         self.slot(node).map_or(0, |slot| slot.classes)
     }
-
 }
 
 #[cfg(test)]

@@ -118,12 +118,12 @@ pub struct Scrape {
 pub struct Swarms {
     bounds: Bounds,
     index: HashMap<SwarmId, usize, DefaultHashBuilder>,
-    swarms: Vec<Swarm>,
+    list: Vec<Swarm>,
     zones: Zones,
     hasher: DefaultHashBuilder,
     peers: usize,
     /// Where expiry goes on: a swarm and a member in it.
-    cursor: (usize, usize),
+    cursor: (usize, u32),
 }
 
 impl Swarms {
@@ -133,7 +133,7 @@ impl Swarms {
         Self {
             bounds,
             index: HashMap::with_hasher(hasher.clone()),
-            swarms: Vec::new(),
+            list: Vec::new(),
             zones: Zones::new(),
             hasher,
             peers: 0,
@@ -156,7 +156,7 @@ impl Swarms {
             None => self.create(word.swarm)?,
         };
         let zone = self.zones.number(who.zone);
-        let swarm = &mut self.swarms[at];
+        let swarm = &mut self.list[at];
         let before = swarm.len();
         let served = if leaves {
             swarm.leave(who, &self.hasher);
@@ -174,13 +174,13 @@ impl Swarms {
 
     /// Forgets members that have not been heard of; looks at about `budget` of them. Returns whether the end was
     /// reached: the next call begins again.
-    pub fn expire(&mut self, now: Duration, budget: usize) -> bool {
+    pub fn expire(&mut self, now: Duration, budget: u32) -> bool {
         let deadline = tick(now.saturating_sub(self.bounds.ttl));
         if now < self.bounds.ttl {
             return true;
         }
         let mut left = budget;
-        while let Some(swarm) = self.swarms.get_mut(self.cursor.0) {
+        while let Some(swarm) = self.list.get_mut(self.cursor.0) {
             let before = swarm.len();
             let looked_at = swarm.expire(self.cursor.1, left, deadline, &self.hasher);
             let (ended, empty) = (self.cursor.1 + looked_at >= swarm.slots(), swarm.is_empty());
@@ -203,17 +203,17 @@ impl Swarms {
 
     /// What is known of a swarm.
     pub fn scrape(&self, swarm: &SwarmId) -> Option<Scrape> {
-        self.index.get(swarm).map(|&at| self.swarms[at].scrape())
+        self.index.get(swarm).map(|&at| self.list[at].scrape())
     }
 
     /// How many swarms there are.
     pub fn len(&self) -> usize {
-        self.swarms.len()
+        self.list.len()
     }
 
     /// Whether there is no swarm.
     pub fn is_empty(&self) -> bool {
-        self.swarms.is_empty()
+        self.list.is_empty()
     }
 
     /// How many members all swarms have together.
@@ -222,19 +222,19 @@ impl Swarms {
     }
 
     fn create(&mut self, id: SwarmId) -> Result<usize, Refusal> {
-        if self.swarms.len() >= self.bounds.swarms {
+        if self.list.len() >= self.bounds.swarms {
             return Err(Refusal::Swarms);
         }
-        self.swarms.push(Swarm::new(id));
-        self.index.insert(id, self.swarms.len() - 1);
-        Ok(self.swarms.len() - 1)
+        self.list.push(Swarm::new(id));
+        self.index.insert(id, self.list.len() - 1);
+        Ok(self.list.len() - 1)
     }
 
     /// Forgets an empty swarm; the last one takes its place.
     fn remove(&mut self, at: usize) {
-        let gone = self.swarms.swap_remove(at);
+        let gone = self.list.swap_remove(at);
         self.index.remove(&gone.id());
-        if let Some(moved) = self.swarms.get(at) {
+        if let Some(moved) = self.list.get(at) {
             self.index.insert(moved.id(), at);
         }
     }

@@ -21,7 +21,7 @@ fn config() -> TrackerConfig {
 
 async fn start(config: &TrackerConfig) -> (Tracker, Context) {
     let context = Context::new();
-    (Tracker::start(config, &context).await.unwrap(), context)
+    (Tracker::start(config, &context).unwrap(), context)
 }
 
 /// One keep-alive connection.
@@ -226,7 +226,8 @@ async fn held_for_a_quarter_of_a_second_at_most_and_only_without_any_link() {
     let mut telling = batch(3, &[3]);
     telling.swarms[0].want = 0;
     client.batch(&telling).await;
-    telling.swarms[0] = Announce { want: 6, left: 0, event: Some(Event::Completed), ..telling.swarms[0].clone() };
+    telling.swarms[0] =
+        Announce { want: 6, left: 0, event: Some(Event::Completed), ..telling.swarms[0].clone() };
     client.batch(&telling).await;
     assert!(context.metrics.encode().unwrap().contains("eagle_tracker_held_total 1\n"));
 }
@@ -310,7 +311,7 @@ async fn several_in_one_process_and_each_frees_its_port() {
     assert_ne!(one.address(), two.address());
     assert!(context.readiness.is_ready());
     let taken = TrackerConfig { listen: two.address(), ..config() };
-    let error = Tracker::start(&taken, &Context::new()).await.err().unwrap();
+    let error = Tracker::start(&taken, &Context::new()).err().unwrap();
     assert!(matches!(error, RunError::Listen { .. }));
     let mut client = Client::to(two.address()).await;
     client.batch(&seeder(1, &[1])).await;

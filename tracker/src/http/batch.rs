@@ -86,7 +86,9 @@ pub(super) async fn announce(
         let _ = tokio::time::timeout(HOLD, hold(&service, &who, &batch.swarms, &mut handed)).await;
     }
     let swarms: Vec<Handout> = handed.into_iter().map(|handed| handed.handout).collect();
-    swarms.iter().for_each(|handout| service.count_handout(&handout.peers));
+    for handout in &swarms {
+        service.count_handout(&handout.peers);
+    }
     Ok(Json(Answer { interval_s: service.interval_s, swarms }))
 }
 

@@ -14,11 +14,13 @@ use eagle_core::wire::announce::{Event, Role};
 use super::query::{AnnounceQuery, scraped};
 use super::{Service, Source, bencode};
 use crate::board::reachable;
-use crate::select::HANDOUT;
 use crate::swarms::{Want, Who, Word};
 
 /// Seconds until a client that was told of nobody asks again.
 const LONELY_INTERVAL: u32 = 2;
+
+/// Addresses for a client that does not say how many.
+const DEFAULT_WANT: u32 = 6;
 
 /// `GET /announce`.
 pub(super) async fn announce(
@@ -49,14 +51,13 @@ pub(super) async fn announce(
         swarm: query.swarm,
         complete: query.complete,
         event: query.event,
-        want: Want::InAll(query.numwant.unwrap_or(HANDOUT as u32)),
+        want: Want::InAll(query.numwant.unwrap_or(DEFAULT_WANT)),
         failed: &[],
     };
     let served = service.announce(&who, &word);
     service.count_handout(&served.peers);
     let settled = !served.peers.is_empty() || query.complete || query.event == Some(Event::Stopped);
-    let interval_s =
-        if settled { service.interval_s } else { LONELY_INTERVAL.min(service.interval_s) };
+    let interval_s = if settled { service.interval_s } else { LONELY_INTERVAL.min(service.interval_s) };
     service.metrics.seconds.observe(begun.elapsed().as_secs_f64());
     bencode::answer(&query, &served, interval_s)
 }

@@ -57,10 +57,7 @@ fn twenty(name: &'static str, value: &[u8]) -> Result<[u8; 20], QueryError> {
 }
 
 fn number<N: std::str::FromStr>(name: &'static str, value: &[u8]) -> Result<N, QueryError> {
-    std::str::from_utf8(value)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .ok_or(QueryError::NotANumber(name))
+    std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).ok_or(QueryError::NotANumber(name))
 }
 
 impl AnnounceQuery {
@@ -126,11 +123,14 @@ mod tests {
     use super::*;
 
     const HASH: &str = "info_hash=%124Vx%9a%bc%de%f1%23Eg%89%ab%cd%ef%124Vx%9a";
-    const BYTES: [u8; 20] = *b"\x12\x34\x56\x78\x9a\xbc\xde\xf1\x23\x45\x67\x89\xab\xcd\xef\x12\x34\x56\x78\x9a";
+    const BYTES: [u8; 20] =
+        *b"\x12\x34\x56\x78\x9a\xbc\xde\xf1\x23\x45\x67\x89\xab\xcd\xef\x12\x34\x56\x78\x9a";
 
     #[test]
     fn the_example_of_every_client() {
-        let query = format!("{HASH}&peer_id=-TR3000-k8hj0wgej6ch&port=51413&uploaded=0&downloaded=0&left=77&numwant=80&key=1&compact=1&supportcrypto=1&event=started");
+        let query = format!(
+            "{HASH}&peer_id=-TR3000-k8hj0wgej6ch&port=51413&uploaded=0&downloaded=0&left=77&numwant=80&key=1&compact=1&supportcrypto=1&event=started"
+        );
         let expected = AnnounceQuery {
             swarm: SwarmId(BYTES),
             peer_id: PeerId(*b"-TR3000-k8hj0wgej6ch"),

@@ -25,7 +25,7 @@ impl Mesh {
         asks: bool,
         random: &mut R,
     ) {
-        let zone = self.slots[node as usize].zone;
+        let zone = self.slots[node].zone;
         if self.zone_seeders(zone).next().is_some() {
             self.dismiss(node);
             return;
@@ -33,20 +33,20 @@ impl Mesh {
         if self.zones[usize::from(zone)].complete == 0 {
             self.claim(node, slow, asks);
         }
-        if self.slots[node as usize].classes != 0 {
+        if self.slots[node].classes != 0 {
             self.link_sources(node, random);
         }
     }
 
     /// The zone has a seeder now: its gateways are told so with their next handout.
-    pub(super) fn dismiss_gateways(&mut self, zone: usize) {
-        for owner in self.zones[zone].owners {
+    pub(super) fn dismiss_gateways(&mut self, zone: u16) {
+        for owner in self.zones[usize::from(zone)].owners {
             self.dismiss(owner);
         }
     }
 
     fn dismiss(&mut self, node: u32) {
-        let Some(slot) = self.slots.get_mut(node as usize).filter(|slot| slot.classes != 0) else { return };
+        let Some(slot) = self.slots.get_mut(node).filter(|slot| slot.classes != 0) else { return };
         slot.classes = 0;
         slot.flags |= NEWS;
         for owner in &mut self.zones[usize::from(slot.zone)].owners {
@@ -58,18 +58,16 @@ impl Mesh {
 
     /// Takes classes over: those without an owner, and a slow owner's; else, if it `asks`, half of the largest owner's.
     fn claim(&mut self, node: u32, slow: bool, asks: bool) {
-        let zone = usize::from(self.slots[node as usize].zone);
+        let zone = usize::from(self.slots[node].zone);
         let owners = self.zones[zone].owners;
         let mut mine = 0_u8;
         for (class, &owner) in owners.iter().enumerate() {
-            let is_slow = |owner: u32| {
-                owner != node && !slow && self.speeds.is_slow(self.slots[owner as usize].speed)
-            };
+            let is_slow = |owner: u32| owner != node && !slow && self.speeds.is_slow(self.slots[owner].speed);
             if owner == NOBODY || is_slow(owner) {
                 mine |= 1 << class;
             }
         }
-        if mine == 0 && asks && !slow && self.slots[node as usize].classes == 0 {
+        if mine == 0 && asks && !slow && self.slots[node].classes == 0 {
             mine = self.half_of_the_largest(&owners);
         }
         for class in (0..GATEWAYS).filter(|class| mine & (1 << class) != 0) {
@@ -81,8 +79,8 @@ impl Mesh {
     fn half_of_the_largest(&self, owners: &[u32; GATEWAYS]) -> u8 {
         let largest = owners
             .iter()
-            .filter(|&&owner| owner != NOBODY && !self.slots[owner as usize].is(COMPLETE))
-            .map(|&owner| self.slots[owner as usize].classes)
+            .filter(|&&owner| owner != NOBODY && !self.slots[owner].is(COMPLETE))
+            .map(|&owner| self.slots[owner].classes)
             .max_by_key(|classes| classes.count_ones())
             .unwrap_or(0);
         let half = largest.count_ones() / 2;
@@ -97,27 +95,28 @@ impl Mesh {
 
     fn hand_over(&mut self, zone: usize, class: usize, node: u32) {
         let former = std::mem::replace(&mut self.zones[zone].owners[class], node);
-        if let Some(former) = self.slots.get_mut(former as usize) {
+        if let Some(former) = self.slots.get_mut(former) {
             former.classes &= !(1 << class);
             former.flags |= NEWS;
         }
-        let slot = &mut self.slots[node as usize];
+        let slot = &mut self.slots[node];
         slot.classes |= 1 << class;
         slot.flags |= NEWS;
     }
 
     /// Links to every seeder to which classes of this gateway fall, and to one agent in another zone.
     fn link_sources<R: Rng + ?Sized>(&mut self, node: u32, random: &mut R) {
-        let classes = self.slots[node as usize].classes;
-        let sources: Vec<u32> = self.sources().filter(|&seeder| self.classes_at(classes, seeder) != 0).collect();
+        let classes = self.slots[node].classes;
+        let sources: Vec<u32> =
+            self.sources().filter(|&seeder| self.classes_at(classes, seeder) != 0).collect();
         for seeder in sources {
             if self.fits(node, seeder) && self.has_room(seeder) {
                 self.link_source(node, seeder);
             }
         }
-        let zone = self.slots[node as usize].zone;
-        let has_agent = self.pool.entries(self.slots[node as usize].links).any(|entry| {
-            let other = &self.slots[entry.other as usize];
+        let zone = self.slots[node].zone;
+        let has_agent = self.pool.entries(self.slots[node].links).any(|entry| {
+            let other = &self.slots[entry.other];
             entry.kind == Kind::Out && other.zone != zone && !other.is(SEEDER)
         });
         if has_agent {
@@ -127,7 +126,7 @@ impl Mesh {
             let zone = self.source_zone(zone, random)?;
             self.lesser_of_two(node, zone, random)
         });
-        if let Some(agent) = agent.filter(|_| self.slots[node as usize].load() < CAP) {
+        if let Some(agent) = agent.filter(|_| self.slots[node].load() < CAP) {
             self.link_source(node, agent);
         }
     }
@@ -140,12 +139,13 @@ impl Mesh {
     /// Those of a gateway's `classes` that fall to `peer`: of seeder k of n the ones with class mod n = k, of an agent
     /// all.
     pub(super) fn classes_at(&self, classes: u8, peer: u32) -> u8 {
-        if !self.slots[peer as usize].is(SEEDER) {
+        if !self.slots[peer].is(SEEDER) {
             return classes;
         }
         let Some(place) = self.sources().position(|seeder| seeder == peer) else { return 0 };
         let seeders = self.sources().count();
-        (0..GATEWAYS).filter(|class| class % seeders == place).fold(0, |mask, class| mask | 1 << class) & classes
+        (0..GATEWAYS).filter(|class| class % seeders == place).fold(0, |mask, class| mask | 1 << class)
+            & classes
     }
 
     /// The zone of a random seeder; without any seeder, of complete members; without these, any zone but `own` that has
@@ -154,7 +154,7 @@ impl Mesh {
         let seeders = self.sources().count();
         if seeders > 0 {
             let chosen = self.sources().nth(random.random_range(0..seeders))?;
-            return Some(self.slots[chosen as usize].zone);
+            return Some(self.slots[chosen].zone);
         }
         let others = || {
             (0..self.zones.len())

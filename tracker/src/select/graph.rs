@@ -71,7 +71,7 @@ pub(super) fn push_tight<T>(vec: &mut Vec<T>, value: T) {
 
 impl Mesh {
     pub(super) fn slot(&self, node: Node) -> Option<&Slot> {
-        self.slots.get(node.0 as usize).filter(|slot| slot.is(USED))
+        self.slots.get(node.0).filter(|slot| slot.is(USED))
     }
 
     pub(super) fn allocate(&mut self) -> u32 {
@@ -90,26 +90,28 @@ impl Mesh {
                 speed: Speed::of(0),
                 flags: 0,
             };
-            push_tight(&mut self.slots, unused);
-            return (self.slots.len() - 1) as u32;
+            return self.slots.push(unused);
         }
         let index = self.free;
-        self.free = self.slots[index as usize].position;
+        self.free = self.slots[index].position;
         index
     }
 
     /// The state of zone `name`, a new one if need be. States of zones that everybody left are used again.
-    pub(super) fn zone_index(&mut self, name: Zone) -> usize {
-        if let Some(index) = self.zones.iter().position(|zone| zone.name == name) {
-            return index;
-        }
-        let fresh = ZoneState { name, members: Vec::new(), seeders: 0, complete: 0, owners: [NOBODY; GATEWAYS] };
-        if let Some(index) = self.zones.iter().position(|zone| zone.members.is_empty() && zone.seeders == 0) {
-            self.zones[index] = fresh;
-            return index;
-        }
-        push_tight(&mut self.zones, fresh);
-        self.zones.len() - 1
+    pub(super) fn zone_index(&mut self, name: Zone) -> u16 {
+        let known = self.zones.iter().position(|zone| zone.name == name);
+        let index = known.unwrap_or_else(|| {
+            let fresh =
+                ZoneState { name, members: Vec::new(), seeders: 0, complete: 0, owners: [NOBODY; GATEWAYS] };
+            let left = self.zones.iter().position(|zone| zone.members.is_empty() && zone.seeders == 0);
+            match left {
+                Some(index) => self.zones[index] = fresh,
+                None => push_tight(&mut self.zones, fresh),
+            }
+            left.unwrap_or(self.zones.len() - 1)
+        });
+        // There are no more zones than names, and these are numbers of two bytes.
+        u16::try_from(index).unwrap_or(u16::MAX)
     }
 }
 
@@ -125,7 +127,7 @@ impl Mesh {
         self.note(dialler, Entry { kind: Kind::Out, other });
         self.note(other, Entry { kind: Kind::In, other: dialler });
         for end in [dialler, other] {
-            let slot = &mut self.slots[end as usize];
+            let slot = &mut self.slots[end];
             slot.degree += 1;
             slot.fresh = slot.fresh.saturating_add(1);
         }
@@ -137,14 +139,14 @@ impl Mesh {
     }
 
     pub(super) fn drop_links(&mut self, at: u32, other: u32) {
-        let slot = &mut self.slots[at as usize];
+        let slot = &mut self.slots[at];
         self.pool.retain(&mut slot.links, |entry| entry.other != other || !entry.is_link());
         slot.one_less();
     }
 
     /// Everything that `at` holds of `gone`, which leaves.
     pub(super) fn drop_entries(&mut self, at: u32, gone: u32, was_link: bool) {
-        let slot = &mut self.slots[at as usize];
+        let slot = &mut self.slots[at];
         self.pool.retain(&mut slot.links, |entry| entry.other != gone);
         if was_link {
             slot.one_less();
@@ -153,17 +155,17 @@ impl Mesh {
 
     pub(super) fn forget_mark(&mut self, node: u32, peer: u32) {
         for (at, other, kind) in [(node, peer, Kind::Failed), (peer, node, Kind::Shunned)] {
-            let slot = &mut self.slots[at as usize];
+            let slot = &mut self.slots[at];
             self.pool.retain(&mut slot.links, |entry| entry != Entry { kind, other });
         }
     }
 
     pub(super) fn note(&mut self, at: u32, entry: Entry) {
-        self.pool.push(&mut self.slots[at as usize].links, entry);
+        self.pool.push(&mut self.slots[at].links, entry);
     }
 
     pub(super) fn count(&self, at: u32, kind: Kind) -> usize {
-        self.pool.entries(self.slots[at as usize].links).filter(|entry| entry.kind == kind).count()
+        self.pool.entries(self.slots[at].links).filter(|entry| entry.kind == kind).count()
     }
 }
 
@@ -174,4 +176,3 @@ impl Slot {
         self.fresh = self.fresh.min(u8::try_from(self.degree).unwrap_or(u8::MAX));
     }
 }
-

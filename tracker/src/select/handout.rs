@@ -47,19 +47,19 @@ impl Mesh {
                 self.link_seeder(node.0, usize::MAX);
             }
         }
-        self.slots[node.0 as usize].flags |= ASKED;
+        self.slots[node.0].flags |= ASKED;
         self.tell(node.0, asks, out);
     }
 
     /// Links that were handed out since the member was last settled and that it does not have yet.
     fn under_way(&self, node: u32) -> usize {
-        let slot = &self.slots[node as usize];
+        let slot = &self.slots[node];
         usize::from(slot.degree.saturating_sub(slot.reported.into()).min(slot.fresh.into()))
     }
 
     /// Whether `peer` may be handed to anybody.
     pub(super) fn is_sound(&self, peer: u32) -> bool {
-        let slot = &self.slots[peer as usize];
+        let slot = &self.slots[peer];
         slot.complaints < SUSPECT && !slot.is(UNREACHABLE)
     }
 
@@ -69,14 +69,14 @@ impl Mesh {
             && self.is_sound(peer)
             && !self
                 .pool
-                .entries(self.slots[node as usize].links)
+                .entries(self.slots[node].links)
                 .any(|entry| entry.other == peer && entry.kind != Kind::Shunned)
     }
 
     /// Changes what is thought of `peer`, and notices if that changes the sources.
     pub(super) fn judge(&mut self, peer: u32, change: impl FnOnce(&mut Slot)) {
         let before = self.is_sound(peer);
-        let slot = &mut self.slots[peer as usize];
+        let slot = &mut self.slots[peer];
         change(slot);
         if slot.is(SEEDER) && self.is_sound(peer) != before {
             self.sources = self.sources.wrapping_add(1);
@@ -88,12 +88,12 @@ impl Mesh {
         self.seeders
             .iter()
             .copied()
-            .filter(move |&seeder| self.slots[seeder as usize].zone == zone && self.is_sound(seeder))
+            .filter(move |&seeder| self.slots[seeder].zone == zone && self.is_sound(seeder))
     }
 
     /// One link to the seeder of its zone with the fewest agents, if it has none and one has fewer than `fan`.
     fn link_seeder(&mut self, node: u32, fan: usize) {
-        let zone = self.slots[node as usize].zone;
+        let zone = self.slots[node].zone;
         if self.zone_seeders(zone).any(|seeder| self.linked(node, seeder)) {
             return;
         }
@@ -111,23 +111,23 @@ impl Mesh {
     /// A link of which the member is told even if it asks for nothing.
     pub(super) fn link_source(&mut self, node: u32, source: u32) {
         self.link(node, source);
-        self.slots[node as usize].flags |= NEWS;
+        self.slots[node].flags |= NEWS;
     }
 
     /// Incomplete agents of its own zone that a seeder is linked to.
     pub(super) fn fan(&self, seeder: u32) -> usize {
-        let zone = self.slots[seeder as usize].zone;
+        let zone = self.slots[seeder].zone;
         self.pool
-            .entries(self.slots[seeder as usize].links)
+            .entries(self.slots[seeder].links)
             .filter(|entry| {
-                let other = &self.slots[entry.other as usize];
+                let other = &self.slots[entry.other];
                 entry.is_link() && other.zone == zone && !other.is(SEEDER) && !other.is(COMPLETE)
             })
             .count()
     }
 
     pub(super) fn has_room(&self, seeder: u32) -> bool {
-        usize::from(self.slots[seeder as usize].degree) < SEEDER_CAP
+        usize::from(self.slots[seeder].degree) < SEEDER_CAP
     }
 
     /// A seeder pulls from the one before it; the first one from a complete one, if there is any.
@@ -139,7 +139,7 @@ impl Mesh {
         }
         let fits = |&seeder: &u32| self.fits(node, seeder) && self.has_room(seeder);
         let source = before.iter().rev().copied().find(fits).or_else(|| {
-            let complete = |seeder: &u32| self.slots[*seeder as usize].is(COMPLETE);
+            let complete = |seeder: &u32| self.slots[*seeder].is(COMPLETE);
             after.iter().copied().filter(complete).find(fits)
         });
         if let Some(source) = source {
@@ -149,9 +149,9 @@ impl Mesh {
 
     /// `count` links inside the zone: each time the one with fewer links of two random members.
     fn link_zone<R: Rng + ?Sized>(&mut self, node: u32, count: usize, random: &mut R) {
-        let zone = self.slots[node as usize].zone;
+        let zone = self.slots[node].zone;
         for _ in 0..count {
-            if self.slots[node as usize].load() >= CAP {
+            if self.slots[node].load() >= CAP {
                 return;
             }
             let Some(peer) = self.lesser_of_two(node, zone, random) else { return };
@@ -160,15 +160,10 @@ impl Mesh {
     }
 
     /// The one with fewer links of two random members of `zone` that fit; `None` when nobody was found.
-    pub(super) fn lesser_of_two<R: Rng + ?Sized>(
-        &self,
-        node: u32,
-        zone: u16,
-        random: &mut R,
-    ) -> Option<u32> {
+    pub(super) fn lesser_of_two<R: Rng + ?Sized>(&self, node: u32, zone: u16, random: &mut R) -> Option<u32> {
         let one = self.candidate(node, zone, random)?;
         let two = self.candidate(node, zone, random)?;
-        let load = |peer: u32| self.slots[peer as usize].load();
+        let load = |peer: u32| self.slots[peer].load();
         Some(if load(two) < load(one) { two } else { one })
     }
 
@@ -177,7 +172,7 @@ impl Mesh {
         if members.is_empty() {
             return None;
         }
-        let fits = |peer: &u32| self.slots[*peer as usize].load() < CAP && self.fits(node, *peer);
+        let fits = |peer: &u32| self.slots[*peer].load() < CAP && self.fits(node, *peer);
         for _ in 0..TRIES {
             let peer = members[random.random_range(0..members.len())];
             if fits(&peer) {
@@ -190,16 +185,16 @@ impl Mesh {
 
     /// Whom `node` is to dial, with the classes of links to other zones. Without `all`, only sources, if there is news.
     fn tell(&mut self, node: u32, all: bool, out: &mut Vec<Link>) {
-        let slot = &mut self.slots[node as usize];
+        let slot = &mut self.slots[node];
         let news = slot.is(NEWS) || (slot.classes != 0 && slot.told != self.sources);
         if !all && !news {
             return;
         }
         slot.flags &= !NEWS;
         slot.told = self.sources;
-        let slot = &self.slots[node as usize];
+        let slot = &self.slots[node];
         for entry in self.pool.entries(slot.links).filter(|entry| entry.kind == Kind::Out) {
-            let other = &self.slots[entry.other as usize];
+            let other = &self.slots[entry.other];
             let crosses = other.zone != slot.zone && !slot.is(SEEDER);
             let classes = crosses.then(|| self.classes_at(slot.classes, entry.other));
             if all || crosses || other.is(SEEDER) {

@@ -6,6 +6,8 @@
 //!
 //! Deliberately not here: what a link means, or that both ends hold an entry; that is the mesh's business.
 
+use crate::tiers::Tiers;
+
 /// Entries in a block.
 const WIDTH: usize = 7;
 /// Three bytes that are neither an entry nor a block's index.
@@ -77,6 +79,10 @@ impl Block {
         self.0[3 * at..3 * at + 3].copy_from_slice(&value.to_le_bytes()[..3]);
     }
 
+    fn filled(&self) -> usize {
+        (0..WIDTH).take_while(|&at| self.get(at) != NOTHING).count()
+    }
+
     fn next(&self) -> u32 {
         self.get(WIDTH)
     }
@@ -88,13 +94,13 @@ impl Block {
 
 /// The lists of one mesh.
 pub(super) struct Pool {
-    blocks: Vec<Block>,
+    blocks: Tiers<Block>,
     free: u32,
 }
 
 impl Pool {
     pub(super) const fn new() -> Self {
-        Self { blocks: Vec::new(), free: NOTHING }
+        Self { blocks: Tiers::new(), free: NOTHING }
     }
 
     /// The entries of `list`, oldest first.
@@ -104,13 +110,13 @@ impl Pool {
             if block == NOTHING {
                 return None;
             }
-            let packed = self.blocks[block as usize].get(at);
+            let packed = self.blocks[block].get(at);
             if packed == NOTHING {
                 return None;
             }
             at += 1;
             if at == WIDTH {
-                (block, at) = (self.blocks[block as usize].next(), 0);
+                (block, at) = (self.blocks[block].next(), 0);
             }
             Some(Entry::unpack(packed))
         })
@@ -123,20 +129,16 @@ impl Pool {
             last = self.allocate();
             list.0 = last;
         }
-        while self.blocks[last as usize].next() != NOTHING {
-            last = self.blocks[last as usize].next();
+        while self.blocks[last].next() != NOTHING {
+            last = self.blocks[last].next();
         }
-        let block = &self.blocks[last as usize];
-        let at = match (0..WIDTH).find(|&at| block.get(at) == NOTHING) {
-            Some(at) => at,
-            None => {
-                let more = self.allocate();
-                self.blocks[last as usize].set_next(more);
-                last = more;
-                0
-            }
-        };
-        self.blocks[last as usize].set(at, entry.pack());
+        let mut at = self.blocks[last].filled();
+        if at == WIDTH {
+            let more = self.allocate();
+            self.blocks[last].set_next(more);
+            (last, at) = (more, 0);
+        }
+        self.blocks[last].set(at, entry.pack());
     }
 
     /// Keeps the entries of `list` that `keep` says, in their order.
@@ -144,20 +146,20 @@ impl Pool {
         let (mut read, mut write, mut filled, mut before) = (list.0, list.0, 0, NOTHING);
         while read != NOTHING {
             for at in 0..WIDTH {
-                let packed = self.blocks[read as usize].get(at);
+                let packed = self.blocks[read].get(at);
                 if packed == NOTHING {
                     break;
                 }
                 if !keep(Entry::unpack(packed)) {
                     continue;
                 }
-                self.blocks[write as usize].set(filled, packed);
+                self.blocks[write].set(filled, packed);
                 filled += 1;
                 if filled == WIDTH {
-                    (before, write, filled) = (write, self.blocks[write as usize].next(), 0);
+                    (before, write, filled) = (write, self.blocks[write].next(), 0);
                 }
             }
-            read = self.blocks[read as usize].next();
+            read = self.blocks[read].next();
         }
         self.cut(list, before, write, filled);
     }
@@ -168,7 +170,7 @@ impl Pool {
             return;
         }
         let surplus = if filled > 0 {
-            let block = &mut self.blocks[last as usize];
+            let block = &mut self.blocks[last];
             (filled..WIDTH).for_each(|at| block.set(at, NOTHING));
             let surplus = block.next();
             block.set_next(NOTHING);
@@ -176,7 +178,7 @@ impl Pool {
         } else {
             match before {
                 NOTHING => list.0 = NOTHING,
-                before => self.blocks[before as usize].set_next(NOTHING),
+                before => self.blocks[before].set_next(NOTHING),
             }
             last
         };
@@ -191,19 +193,18 @@ impl Pool {
 
     fn allocate(&mut self) -> u32 {
         if self.free == NOTHING {
-            super::graph::push_tight(&mut self.blocks, Block::EMPTY);
-            return (self.blocks.len() - 1) as u32;
+            return self.blocks.push(Block::EMPTY);
         }
         let block = self.free;
-        self.free = self.blocks[block as usize].next();
-        self.blocks[block as usize] = Block::EMPTY;
+        self.free = self.blocks[block].next();
+        self.blocks[block] = Block::EMPTY;
         block
     }
 
     fn release(&mut self, mut block: u32) {
         while block != NOTHING {
-            let next = self.blocks[block as usize].next();
-            self.blocks[block as usize].set_next(self.free);
+            let next = self.blocks[block].next();
+            self.blocks[block].set_next(self.free);
             self.free = block;
             block = next;
         }
@@ -223,7 +224,7 @@ mod tests {
     #[test]
     fn an_entry_survives_packing() {
         for kind in [Kind::Out, Kind::In, Kind::Failed, Kind::Shunned] {
-            let entry = Entry { kind, other: super::super::MAX_NODES as u32 - 1 };
+            let entry = Entry { kind, other: (1 << 19) - 1 };
             assert_eq!(Entry::unpack(entry.pack()), entry);
             assert_ne!(entry.pack(), NOTHING);
         }
@@ -254,10 +255,10 @@ mod tests {
                 prop_assert_eq!(&all(&pool, lists[0]), &models[0]);
                 prop_assert_eq!(&all(&pool, lists[1]), &models[1]);
             }
-            lists.iter_mut().for_each(|list| pool.clear(list));
+            for list in &mut lists { pool.clear(list); }
             let mut free = 0;
             let mut block = pool.free;
-            while block != NOTHING { free += 1; block = pool.blocks[block as usize].next(); }
+            while block != NOTHING { free += 1; block = pool.blocks[block].next(); }
             prop_assert_eq!(free, pool.blocks.len());
         }
     }

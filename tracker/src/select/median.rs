@@ -73,7 +73,9 @@ mod tests {
 
     fn speeds(limits: &[u64]) -> Speeds {
         let mut speeds = Speeds::new();
-        limits.iter().for_each(|&limit| speeds.add(Speed::of(limit)));
+        for &limit in limits {
+            speeds.add(Speed::of(limit));
+        }
         speeds
     }
 

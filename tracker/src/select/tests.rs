@@ -51,7 +51,7 @@ impl World {
     }
 
     fn ask(&mut self, node: Node, want: usize) -> Vec<Link> {
-        let live = self.mesh.degree(node) as u32;
+        let live = u32::try_from(self.mesh.degree(node)).unwrap();
         self.ask_with(node, want, Some(live))
     }
 
@@ -137,8 +137,8 @@ impl World {
                 assert!(links.len() <= SEEDER_CAP);
                 assert!(self.failures || self.mesh.fan(node.0) <= FAN, "fan");
             } else {
-                assert!(to_agents <= CAP, "degree {}", to_agents);
-                assert!(to_seeders <= GATEWAYS + 2, "seeders {}", to_seeders);
+                assert!(to_agents <= CAP, "degree {to_agents}");
+                assert!(to_seeders <= GATEWAYS + 2, "seeders {to_seeders}");
             }
         }
         self.check_classes();
@@ -163,20 +163,30 @@ impl World {
         let sources = self.sources();
         if !sources.is_empty() {
             let fed = self.reached(sources.into_iter());
-            let zones_with_gateway_or_source = self.nodes().into_iter().filter(|node| !fed.contains(node)).count();
+            let zones_with_gateway_or_source =
+                self.nodes().into_iter().filter(|node| !fed.contains(node)).count();
             assert_eq!(zones_with_gateway_or_source, 0, "members cut off from every source");
         }
-        let seeder_zones: BTreeSet<Zone> =
-            self.nodes().into_iter().filter(|&node| self.is_seeder(node)).map(|node| self.zone(node)).collect();
+        let seeder_zones: BTreeSet<Zone> = self
+            .nodes()
+            .into_iter()
+            .filter(|&node| self.is_seeder(node))
+            .map(|node| self.zone(node))
+            .collect();
         let zones: BTreeSet<Zone> = self.nodes().into_iter().map(|node| self.zone(node)).collect();
         for zone in zones {
-            let members: Vec<Node> = self.nodes().into_iter().filter(|&node| self.zone(node) == zone).collect();
+            let members: Vec<Node> =
+                self.nodes().into_iter().filter(|&node| self.zone(node) == zone).collect();
             let told = |kind: bool| {
                 members
                     .iter()
                     .filter(|&&node| !self.is_complete(node))
-                    .flat_map(|node| self.told[node].iter().map(move |(other, classes)| (*node, *other, *classes)))
-                    .filter(move |(node, other, _)| self.mesh.linked(node.0, other.0) && self.is_seeder(*other) == kind)
+                    .flat_map(|node| {
+                        self.told[node].iter().map(move |(other, classes)| (*node, *other, *classes))
+                    })
+                    .filter(move |(node, other, _)| {
+                        self.mesh.linked(node.0, other.0) && self.is_seeder(*other) == kind
+                    })
                     .flat_map(|(_, _, classes)| (0..8).filter(move |class| classes & (1 << class) != 0))
                     .fold([0; 8], |mut count, class| {
                         count[class] += 1;
@@ -330,10 +340,13 @@ fn a_zone_of_one_is_fed_by_every_seeder_and_owns_all_classes() {
     let seeders = [world.join(0, true, true, 0), world.join(1, true, true, 0)];
     let lonely = world.join(7, false, false, 0);
     let links = world.ask(lonely, HANDOUT);
-    assert_eq!(links, [
-        Link { node: seeders[0], classes: Some(0b0101_0101) },
-        Link { node: seeders[1], classes: Some(0b1010_1010) },
-    ]);
+    assert_eq!(
+        links,
+        [
+            Link { node: seeders[0], classes: Some(0b0101_0101) },
+            Link { node: seeders[1], classes: Some(0b1010_1010) },
+        ]
+    );
     assert_eq!(world.mesh.classes(lonely), 0xff);
 }
 
@@ -471,7 +484,7 @@ fn a_tracker_that_has_just_started_believes_what_members_say_of_their_links() {
     let mut world = World::new(10);
     let full: Vec<Node> = (0..10).map(|_| world.join(0, false, false, 0)).collect();
     for &node in &full {
-        world.ask_with(node, 0, Some(CAP as u32));
+        world.ask_with(node, 0, Some(u32::try_from(CAP).unwrap()));
     }
     let idle = world.join(0, false, false, 0);
     world.ask_with(idle, 0, Some(3));
@@ -496,10 +509,14 @@ fn ten_thousand_arrivals_in_four_zones() {
             world.ask(node, want);
         }
         world.check();
-        let degrees: Vec<usize> =
-            world.nodes().into_iter().filter(|&n| !world.is_seeder(n)).map(|n| world.mesh.degree(n)).collect();
-        let mean = degrees.iter().sum::<usize>() as f64 / degrees.len() as f64;
-        assert!((11.5..13.0).contains(&mean), "mean degree {mean}");
+        let degrees: Vec<usize> = world
+            .nodes()
+            .into_iter()
+            .filter(|&n| !world.is_seeder(n))
+            .map(|n| world.mesh.degree(n))
+            .collect();
+        let tenths = 10 * degrees.iter().sum::<usize>() / degrees.len();
+        assert!((115..130).contains(&tenths), "mean degree {tenths} / 10");
         assert!(degrees.iter().all(|degree| (FLOOR..=CAP + GATEWAYS + 1).contains(degree)));
         let cross: usize = world
             .nodes()

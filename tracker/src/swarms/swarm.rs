@@ -10,6 +10,7 @@ use rand::Rng;
 
 use super::{Refusal, Scrape, Served, Want, Who, Word};
 use crate::select::{CAP, Facts, HANDOUT, Mesh, Node, Tick, Zone};
+use crate::tiers::Tiers;
 
 /// An announce's when, and how many members may be there.
 pub(super) struct Moment {
@@ -53,19 +54,13 @@ pub(super) struct Swarm {
     downloaded: u32,
     mesh: Mesh,
     /// By the mesh's numbers; those of members that left are stale.
-    members: Vec<Member>,
+    members: Tiers<Member>,
     by_address: HashTable<u32>,
 }
 
 impl Swarm {
     pub(super) const fn new(id: SwarmId) -> Self {
-        Self {
-            id,
-            downloaded: 0,
-            mesh: Mesh::new(),
-            members: Vec::new(),
-            by_address: HashTable::new(),
-        }
+        Self { id, downloaded: 0, mesh: Mesh::new(), members: Tiers::new(), by_address: HashTable::new() }
     }
 
     pub(super) fn id(&self) -> SwarmId {
@@ -81,8 +76,8 @@ impl Swarm {
     }
 
     /// Numbers ever given: what expiry has to look at.
-    pub(super) fn slots(&self) -> usize {
-        self.members.len()
+    pub(super) fn slots(&self) -> u32 {
+        u32::try_from(self.members.len()).unwrap_or(u32::MAX)
     }
 
     pub(super) fn scrape(&self) -> Scrape {
@@ -109,7 +104,7 @@ impl Swarm {
             Some(node) => node,
             None => self.join(who, facts, moment, hasher)?,
         };
-        self.members[node.0 as usize].heard = moment.now;
+        self.members[node.0].heard = moment.now;
         self.learn(node, &facts, word);
         let (live, want) = self.wants(node, word.want);
         self.mesh.announced(node, live, moment.now);
@@ -136,8 +131,11 @@ impl Swarm {
             self.mesh.complete(node);
         }
         for failed in word.failed {
-            let peer =
-                self.mesh.links(node).map(|(peer, _)| peer).find(|peer| self.member(*peer).peer_id == *failed);
+            let peer = self
+                .mesh
+                .links(node)
+                .map(|(peer, _)| peer)
+                .find(|peer| self.member(*peer).peer_id == *failed);
             if let Some(peer) = peer {
                 self.mesh.failed(node, peer);
             }
@@ -169,14 +167,14 @@ impl Swarm {
     /// many were looked at.
     pub(super) fn expire(
         &mut self,
-        from: usize,
-        budget: usize,
+        from: u32,
+        budget: u32,
         deadline: Tick,
         hasher: &DefaultHashBuilder,
-    ) -> usize {
-        let end = self.members.len().min(from.saturating_add(budget));
+    ) -> u32 {
+        let end = self.slots().min(from.saturating_add(budget));
         for number in from..end {
-            let node = Node(number as u32);
+            let node = Node(number);
             if self.members[number].heard < deadline && self.mesh.contains(node) {
                 self.remove(node, hasher);
             }
@@ -212,25 +210,20 @@ impl Swarm {
         let node = self.mesh.join(facts, moment.now).ok_or(Refusal::Peers)?;
         let member = Member { peer_id: who.peer_id, address: who.address.into(), heard: moment.now };
         let address = member.address;
-        match self.members.get_mut(node.0 as usize) {
-            Some(place) => *place = member,
-            None => {
-                if self.members.len() == self.members.capacity() {
-                    // An eighth more, not twice as many: see the memory target in the tracker's load example.
-                    self.members.reserve_exact(self.members.len() / 8 + 2);
-                }
-                self.members.push(member);
-            }
+        if let Some(place) = self.members.get_mut(node.0) {
+            *place = member;
+        } else {
+            self.members.push(member);
         }
         let members = &self.members;
-        let rehash = |&number: &u32| hasher.hash_one(members[number as usize].address);
+        let rehash = |&number: &u32| hasher.hash_one(members[number].address);
         self.by_address.insert_unique(hasher.hash_one(address), node.0, rehash);
         Ok(node)
     }
 
     fn find(&self, address: SocketAddr, hasher: &DefaultHashBuilder) -> Option<Node> {
         let address = Address::from(address);
-        let same = |&number: &u32| self.members[number as usize].address == address;
+        let same = |&number: &u32| self.members[number].address == address;
         self.by_address.find(hasher.hash_one(address), same).copied().map(Node)
     }
 
@@ -243,7 +236,7 @@ impl Swarm {
     }
 
     fn member(&self, node: Node) -> &Member {
-        &self.members[node.0 as usize]
+        &self.members[node.0]
     }
 
     fn peer(&self, node: Node, classes: Option<u8>) -> Peer {

@@ -57,11 +57,10 @@ impl World {
 #[test]
 fn a_newcomer_is_told_of_those_before_it() {
     let mut world = world();
-    assert_eq!(world.announce(&who(0), &word(1)).unwrap(), Served {
-        joined: true,
-        incomplete: 1,
-        ..Served::default()
-    });
+    assert_eq!(
+        world.announce(&who(0), &word(1)).unwrap(),
+        Served { joined: true, incomplete: 1, ..Served::default() }
+    );
     assert_eq!(world.ports(&who(1), &word(1)), [0]);
     assert_eq!(world.ports(&who(2), &word(1)), [0, 1]);
     assert_eq!(world.ports(&who(2), &word(2)), [0_u16; 0], "swarms are apart");
