@@ -1,1 +1,11 @@
-//! Not written yet.
+//! Whole Eagle under test: fleets of nodes that pull real images, and scenarios that any fleet can play.
+//!
+//! [`netns`] builds a fleet of network namespaces on one Linux machine, each with a container runtime of its own.
+//! Nothing here is part of Eagle; nothing of Eagle is replaced here.
+
+pub mod netns;
+
+#[path = "../../cli/src/demo/image.rs"]
+pub mod image;
+#[path = "../../cli/src/demo/report.rs"]
+pub mod report;

@@ -1,0 +1,8 @@
+//! Nodes as network namespaces: a switch, rate-limited links, and real programs behind them.
+//!
+//! Needs root, Linux, iproute2 and util-linux. All namespaces of a fleet are cut off from the machine's own network, so
+//! fleets need no addresses of their own and a test reaches into one only through [`network::Namespace::connect`].
+
+pub mod network;
+pub mod place;
+pub mod process;

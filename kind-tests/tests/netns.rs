@@ -1,0 +1,5 @@
+//! Real programs in network namespaces. Needs root on Linux, so these run only when asked for:
+//! `cargo test -p eagle-kind-tests --test netns -- --ignored --test-threads 1`.
+
+#[path = "netns/bed.rs"]
+mod bed;
