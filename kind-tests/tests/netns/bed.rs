@@ -1,7 +1,7 @@
 //! The bed itself: a measurement is worth no more than the links it was taken on.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use eagle_core::size::Rate;
 use eagle_kind_tests::netns::network::Network;
@@ -20,6 +20,13 @@ fn what_a_dead_run_left_is_removed_and_what_lives_stays() {
     dead.set_keep(true);
     let (directory, (mark, value)) = (dead.directory().to_owned(), dead.mark());
     let mut process = enter(&left).args(["sleep", "600"]).env(mark, value).spawn().unwrap();
+    // Until its second program runs, the child still holds what it inherited: the lock.
+    let running = format!("/proc/{}/comm", process.id());
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while std::fs::read_to_string(&running).unwrap().trim() != "sleep" {
+        assert!(Instant::now() < deadline, "nothing was started");
+        std::thread::yield_now();
+    }
     drop(dead);
     let next = Place::new(parent.path()).unwrap();
     assert!(!process.wait().unwrap().success(), "it was killed");
