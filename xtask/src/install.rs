@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use crate::run::{cargo, checked, has, is_root};
 use crate::say;
+use crate::test::Outcome;
 
-/// A program that tests start, and the Debian package that brings it.
+/// A program that the scenarios start, and the Debian package that brings it.
 const PROGRAMS: &[(&str, &str)] = &[
     ("containerd", "containerd"),
     ("runc", "runc"),
@@ -18,39 +19,82 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("htpasswd", "apache2-utils"),
     ("dockerd", "docker.io"),
     ("podman", "podman"),
+    ("skopeo", "skopeo"),
+    ("jq", "jq"),
+    ("curl", "curl"),
 ];
 
+/// The cargo tool that checks licences and bans.
+pub(crate) const DENY: &str = "cargo-deny";
 /// Cargo tools that tests use, with the version that is known to work.
-const TOOLS: &[(&str, &str)] = &[("cargo-deny", "0.20.2")];
+const TOOLS: &[(&str, &str)] = &[(DENY, "0.20.2")];
 
-/// Installs what is missing; returns what is still missing, in words.
-pub(crate) fn install(allowed: bool) -> anyhow::Result<Vec<String>> {
-    let missing: Vec<_> = PROGRAMS.iter().filter(|(program, _)| !has(program)).collect();
-    if !missing.is_empty() && allowed && is_root() && has("apt-get") {
-        let packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
-        say(&format!("installing {}", packages.join(" ")));
-        checked(Command::new("apt-get").args(["-qq", "-o", "DPkg::Lock::Timeout=300", "update"]))?;
-        let options = ["-qq", "-y", "-o", "DPkg::Lock::Timeout=300", "--no-install-recommends", "install"];
-        let mut apt = Command::new("apt-get");
-        checked(apt.env("DEBIAN_FRONTEND", "noninteractive").args(options).args(&packages))?;
+/// Whether Debian packages can be installed here.
+pub(crate) fn can_install() -> bool {
+    is_root() && has("apt-get")
+}
+
+/// The step: installs whatever is missing.
+pub(crate) fn install(allowed: bool) -> anyhow::Result<Outcome> {
+    let absent = [missing_programs(), missing_tools()?].concat();
+    if absent.is_empty() {
+        return Ok(Outcome::Passed);
     }
-    let mut still: Vec<String> = PROGRAMS.iter().filter(|(program, _)| !has(program)).map(absent).collect();
+    if !allowed {
+        return Ok(Outcome::avoidable(format!(
+            "--no-install, and not on this machine: {}",
+            absent.join(", ")
+        )));
+    }
     for (tool, version) in TOOLS {
         if !tool_path(tool)?.is_file() {
-            if !allowed {
-                still.push(format!("{tool} (cargo install {tool} --version {version})"));
-                continue;
-            }
-            say(&format!("building {tool}"));
+            say(&format!("building {tool} {version}"));
             let root = tools()?.display().to_string();
             cargo(&["install", "--quiet", "--locked", "--root", &root, "--version", version, tool])?;
         }
     }
-    Ok(still)
+    let packages: Vec<&str> =
+        PROGRAMS.iter().filter(|(program, _)| !has(program)).map(|(_, package)| *package).collect();
+    if !packages.is_empty() && !can_install() {
+        let why = if is_root() { "there is no apt-get" } else { "this is not root" };
+        return Ok(Outcome::Skipped(format!(
+            "{why}; not on this machine: {}",
+            missing_programs().join(", ")
+        )));
+    }
+    if !packages.is_empty() {
+        apt(&packages)?;
+    }
+    match &missing_programs()[..] {
+        [] => Ok(Outcome::Passed),
+        still => bail!("the packages are installed but these are missing: {}", still.join(", ")),
+    }
 }
 
-fn absent((program, package): &(&str, &str)) -> String {
-    format!("{program} (Debian package {package})")
+fn apt(packages: &[&str]) -> anyhow::Result<()> {
+    say(&format!("installing {}", packages.join(" ")));
+    // Somebody else's apt may hold the lock for a while.
+    let options = ["-qq", "-o", "DPkg::Lock::Timeout=300"];
+    checked(Command::new("apt-get").args(options).arg("update"))?;
+    let mut install = Command::new("apt-get");
+    install.env("DEBIAN_FRONTEND", "noninteractive");
+    checked(install.args(options).args(["-y", "--no-install-recommends", "install"]).args(packages))
+}
+
+/// Programs that the scenarios need and this machine does not have, in words.
+pub(crate) fn missing_programs() -> Vec<String> {
+    let missing = PROGRAMS.iter().filter(|(program, _)| !has(program));
+    missing.map(|(program, package)| format!("{program} (Debian package {package})")).collect()
+}
+
+fn missing_tools() -> anyhow::Result<Vec<String>> {
+    let mut missing = Vec::new();
+    for (tool, version) in TOOLS {
+        if !tool_path(tool)?.is_file() {
+            missing.push(format!("{tool} (cargo install {tool} --version {version})"));
+        }
+    }
+    Ok(missing)
 }
 
 /// Where an installed cargo tool is.

@@ -23,7 +23,7 @@ enum Command {
     Test(test::Args),
     /// The rules of the house that no compiler checks: crate arrows, sizes, documentation
     Tidy,
-    /// Measure: `bench netns …` (arguments go to the benchmark; try `bench -- --help`)
+    /// Measure: `bench netns …` (everything behind `bench` goes to the benchmark)
     Bench {
         /// What the benchmark takes
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -36,14 +36,16 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Test(args) => test::test(&args),
-        Command::Tidy => tidy::tidy(),
-        Command::Bench { args } => bench(&args),
-        Command::Gen => generate::generate(),
+        Command::Tidy => tidy::tidy().map(|()| true),
+        Command::Bench { args } => bench(&args).map(|()| true),
+        Command::Gen => generate::generate().map(|()| true),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        // What failed is said already, and the last line of `test` stays the last.
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            say(&format!("xtask: {error:#}"));
+            complain(&format!("xtask: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -59,4 +61,10 @@ fn bench(args: &[String]) -> anyhow::Result<()> {
 #[expect(clippy::print_stdout, reason = "this is a command-line tool")]
 fn say(text: &str) {
     println!("{text}");
+}
+
+/// Says why nothing was done.
+#[expect(clippy::print_stderr, reason = "this is a command-line tool")]
+fn complain(text: &str) {
+    eprintln!("{text}");
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
+use cargo_metadata::{Metadata, MetadataCommand};
 
 /// The top of the workspace.
 pub(crate) fn top() -> PathBuf {
@@ -11,10 +12,21 @@ pub(crate) fn top() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().map(PathBuf::from).unwrap_or_default()
 }
 
+/// What cargo knows about the workspace and everything below it.
+pub(crate) fn metadata() -> anyhow::Result<Metadata> {
+    MetadataCommand::new().manifest_path(top().join("Cargo.toml")).exec().context("cargo metadata")
+}
+
+/// A cargo that is to be started at the top.
+pub(crate) fn cargo_command(args: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(args);
+    command
+}
+
 /// Runs cargo with `args`.
 pub(crate) fn cargo(args: &[&str]) -> anyhow::Result<()> {
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    checked(Command::new(cargo).args(args))
+    checked(&mut cargo_command(args))
 }
 
 /// Runs `command` at the top; an error if it fails.
@@ -32,7 +44,7 @@ pub(crate) fn has(program: &str) -> bool {
     std::env::split_paths(&paths).chain(fixed).any(|folder| folder.join(program).is_file())
 }
 
-/// Whether this process may do what root may.
+/// Whether this process may do what root may. Not on a system without `/proc`: nothing there needs root.
 pub(crate) fn is_root() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     status.lines().any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0"))

@@ -1,16 +1,19 @@
 //! `cargo xtask test`: everything that must pass, in the order in which failures are cheapest.
 //!
-//! The last line counts the steps. A step that cannot run on this machine is skipped with its reason; in CI (`CI=true`)
-//! a skip is a failure, because CI's machine can run them all.
+//! Every step runs, whatever became of the ones before, and the very last line counts them. A step that cannot run on
+//! this machine is skipped with its reason. In CI (`CI=true`) a skip that the machine did not force is a failure.
 
 use std::process::Command;
 use std::time::Instant;
 
 use anyhow::bail;
 
-use crate::install::{install, tool_path};
-use crate::run::{cargo, checked, is_root};
+use crate::install::{DENY, can_install, install, missing_programs, tool_path};
+use crate::run::{cargo, checked, is_root, metadata};
 use crate::{say, tidy};
+
+/// The package of the scenarios, and its test that runs them on real nodes.
+const SCENARIOS: (&str, &str) = ("eagle-kind-tests", "netns");
 
 /// What `test` takes.
 #[derive(Debug, clap::Args)]
@@ -24,104 +27,188 @@ pub(crate) struct Args {
 }
 
 /// How a step ended.
-enum Outcome {
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It did what it should.
     Passed,
-    Failed(anyhow::Error),
+    /// This machine cannot run it, for this reason.
     Skipped(String),
+    /// It was not run for this reason, though this machine could have.
+    Avoidable(String),
+}
+
+impl Outcome {
+    /// Not run, for a reason that installing something would have removed, if that can be done here.
+    pub(crate) fn avoidable(why: String) -> Self {
+        if can_install() { Self::Avoidable(why) } else { Self::Skipped(why) }
+    }
 }
 
 struct Step {
     name: &'static str,
-    run: fn(&Machine) -> anyhow::Result<Outcome>,
-}
-
-/// What the machine has.
-struct Machine {
-    missing: Vec<String>,
-    may_install: bool,
+    run: fn(&Args) -> anyhow::Result<Outcome>,
 }
 
 const STEPS: &[Step] = &[
+    Step { name: "install", run: |args| install(!args.no_install) },
     Step { name: "fmt", run: |_| plain(&["fmt", "--all", "--check"]) },
     Step { name: "tidy", run: |_| tidy::tidy().map(|()| Outcome::Passed) },
     Step {
         name: "clippy",
         run: |_| plain(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"]),
     },
-    Step { name: "deny", run: deny },
+    Step { name: "deny", run: |_| deny() },
     Step { name: "test", run: |_| plain(&["test", "--workspace", "--quiet"]) },
-    Step { name: "build", run: |_| plain(&["build", "--release", "--quiet", "--package", "eagle"]) },
+    Step { name: "alone", run: |_| alone() },
+    Step { name: "build", run: |_| build() },
     Step { name: "demo", run: |_| demo() },
-    Step { name: "netns", run: netns },
+    Step { name: "netns", run: |_| netns() },
 ];
 
-/// Runs the steps.
-pub(crate) fn test(args: &Args) -> anyhow::Result<()> {
+/// How many steps ended how.
+#[derive(Debug, Default, PartialEq)]
+struct Tally {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+/// Runs the steps; whether none has failed.
+pub(crate) fn test(args: &Args) -> anyhow::Result<bool> {
     if let Some(unknown) = args.only.iter().find(|name| STEPS.iter().all(|step| step.name != name.as_str())) {
         let names: Vec<&str> = STEPS.iter().map(|step| step.name).collect();
         bail!("there is no step {unknown:?}: the steps are {}", names.join(", "));
     }
-    let may_install = !args.no_install;
-    let machine = Machine { missing: install(may_install)?, may_install };
-    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for step in STEPS.iter().filter(|step| args.only.is_empty() || args.only.iter().any(|only| only == step.name)) {
+    let in_ci = std::env::var_os("CI").is_some_and(|ci| ci == "true" || ci == "1");
+    let mut tally = Tally::default();
+    for step in
+        STEPS.iter().filter(|step| args.only.is_empty() || args.only.iter().any(|only| only == step.name))
+    {
         say(&format!("== {}", step.name));
         let started = Instant::now();
-        let outcome = (step.run)(&machine).unwrap_or_else(Outcome::Failed);
-        let seconds = started.elapsed().as_secs();
+        let ended = tally.count((step.run)(args), in_ci);
+        say(&format!("== {} {ended} ({:.1} s)", step.name, started.elapsed().as_secs_f64()));
+    }
+    let Tally { passed, failed, skipped } = tally;
+    say(&format!("{passed} passed, {failed} failed, {skipped} skipped"));
+    Ok(failed == 0)
+}
+
+impl Tally {
+    /// Counts a step, and says how it ended.
+    fn count(&mut self, outcome: anyhow::Result<Outcome>, in_ci: bool) -> String {
         match outcome {
-            Outcome::Passed => {
-                passed += 1;
-                say(&format!("== {} passed in {seconds} s", step.name));
+            Ok(Outcome::Passed) => {
+                self.passed += 1;
+                "passed".into()
             }
-            Outcome::Failed(error) => {
-                failed += 1;
-                say(&format!("== {} FAILED in {seconds} s: {error:#}", step.name));
+            Err(error) => {
+                self.failed += 1;
+                format!("FAILED: {error:#}")
             }
-            Outcome::Skipped(why) if std::env::var_os("CI").is_some() => {
-                failed += 1;
-                say(&format!("== {} FAILED: it may not be skipped here, but {why}", step.name));
+            Ok(Outcome::Avoidable(why)) if in_ci => {
+                self.failed += 1;
+                format!("FAILED, because it may not be skipped in CI: {why}")
             }
-            Outcome::Skipped(why) => {
-                skipped += 1;
-                say(&format!("== {} skipped: {why}", step.name));
+            Ok(Outcome::Skipped(why) | Outcome::Avoidable(why)) => {
+                self.skipped += 1;
+                format!("skipped: {why}")
             }
         }
     }
-    say(&format!("{passed} passed, {failed} failed, {skipped} skipped"));
-    if failed > 0 { bail!("{failed} steps failed") } else { Ok(()) }
 }
 
 fn plain(args: &[&str]) -> anyhow::Result<Outcome> {
     cargo(args).map(|()| Outcome::Passed)
 }
 
-/// Licences, bans and sources of every dependency. Advisories are left out: their database cannot be had everywhere
-/// that these tests run.
-fn deny(machine: &Machine) -> anyhow::Result<Outcome> {
-    let tool = tool_path("cargo-deny")?;
+/// Licences, bans and sources of every dependency. Advisories are left out: their database has to be fetched, and these
+/// tests also run where that is not possible.
+fn deny() -> anyhow::Result<Outcome> {
+    let tool = tool_path(DENY)?;
     if !tool.is_file() {
-        let why = if machine.may_install { "cargo-deny is missing" } else { "cargo-deny is missing and may not be installed" };
-        return Ok(Outcome::Skipped(why.into()));
+        return Ok(Outcome::Avoidable(format!("{} is missing", tool.display())));
     }
-    checked(Command::new(tool).args(["--log-level", "error", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"]))?;
+    let args = ["--log-level", "error", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"];
+    checked(Command::new(tool).args(args))?;
     Ok(Outcome::Passed)
+}
+
+/// Each crate by itself: what it needs is in its own manifest, not switched on by a neighbour.
+fn alone() -> anyhow::Result<Outcome> {
+    for member in metadata()?.workspace_packages() {
+        cargo(&["check", "--quiet", "--package", member.name.as_str()])?;
+    }
+    Ok(Outcome::Passed)
+}
+
+/// What the demo and the scenarios run.
+fn build() -> anyhow::Result<Outcome> {
+    plain(&["build", "--release", "--quiet", "--package", "eagle", "--package", SCENARIOS.0])
 }
 
 /// The README's first command, small.
 fn demo() -> anyhow::Result<Outcome> {
-    let args = ["run", "--release", "--quiet", "--", "demo", "--nodes", "4", "--layers", "3x4MiB", "--link", "50MB/s"];
+    let args = [
+        "run",
+        "--release",
+        "--quiet",
+        "--",
+        "demo",
+        "--nodes",
+        "4",
+        "--layers",
+        "3x4MiB",
+        "--link",
+        "50MB/s",
+    ];
     plain(&args)
 }
 
 /// Real containerd nodes in network namespaces.
-fn netns(machine: &Machine) -> anyhow::Result<Outcome> {
+fn netns() -> anyhow::Result<Outcome> {
+    let (package, target) = SCENARIOS;
+    let metadata = metadata()?;
+    let package_there =
+        metadata.workspace_packages().into_iter().find(|member| member.name.as_str() == package);
+    if !package_there
+        .is_some_and(|found| found.targets.iter().any(|each| each.is_test() && each.name == target))
+    {
+        return Ok(Outcome::Skipped(format!("{package} has no test {target}")));
+    }
     if !is_root() {
         return Ok(Outcome::Skipped("network namespaces need root".into()));
     }
-    if !machine.missing.is_empty() {
-        return Ok(Outcome::Skipped(format!("not on this machine: {}", machine.missing.join(", "))));
+    let missing = missing_programs();
+    if !missing.is_empty() {
+        return Ok(Outcome::avoidable(format!("not on this machine: {}", missing.join(", "))));
     }
-    let args = ["test", "--release", "--quiet", "--package", "eagle-kind-tests", "--test", "netns", "--"];
-    plain(&[&args[..], &["--ignored", "--test-threads", "1", "--nocapture"]].concat())
+    // One after the other: they measure times and share the machine's processors.
+    let fixed = ["test", "--release", "--quiet", "--package", package, "--test", target];
+    plain(&[&fixed[..], &["--", "--include-ignored", "--test-threads", "1", "--nocapture"]].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_counted_and_avoidable_skips_fail_in_ci_only() {
+        let mut tally = Tally::default();
+        assert_eq!(tally.count(Ok(Outcome::Passed), true), "passed");
+        assert_eq!(tally.count(Ok(Outcome::Skipped("no root".into())), true), "skipped: no root");
+        assert_eq!(tally.count(Ok(Outcome::Avoidable("no podman".into())), false), "skipped: no podman");
+        assert!(tally.count(Ok(Outcome::Avoidable("no podman".into())), true).starts_with("FAILED"));
+        assert_eq!(
+            tally.count(Err(anyhow::anyhow!("no luck").context("clippy")), false),
+            "FAILED: clippy: no luck"
+        );
+        assert_eq!(tally, Tally { passed: 1, failed: 2, skipped: 2 });
+    }
+
+    #[test]
+    fn unknown_steps_are_refused() {
+        let args = Args { no_install: true, only: vec!["tset".into()] };
+        assert!(test(&args).unwrap_err().to_string().contains("no step \"tset\""));
+    }
 }

@@ -13,18 +13,25 @@ use crate::say;
 mod arrows;
 mod budget;
 mod source;
+mod syntax;
+
+use budget::Budget;
+use syntax::Syntax;
 
 /// Checks every rule.
 pub(crate) fn tidy() -> anyhow::Result<()> {
     let files = rust_files(&top())?;
     let mut findings = arrows::check()?;
+    let mut budget = Budget::default();
     for file in &files {
-        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let text =
+            std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         let name = file.strip_prefix(top()).unwrap_or(file).display().to_string();
-        findings.extend(source::check(&name, &text));
-        findings.extend(budget::check(&name, &text)?);
+        let syntax = Syntax::parse(&name, &text).with_context(|| format!("{name} is no Rust"))?;
+        findings.extend(source::check(&name, &text, &syntax));
+        budget.measure(&name, &text, &syntax);
     }
-    findings.extend(budget::unused(&files, &top()));
+    findings.extend(budget.findings());
     for finding in &findings {
         say(&format!("tidy: {finding}"));
     }
