@@ -1,12 +1,17 @@
 # One static executable in an image of its own.
-FROM rust:1.95-alpine AS build
-RUN apk add --no-cache musl-dev
+FROM rust:1.95.0-alpine AS build
+# A C compiler for ring and aws-lc (docs/adr/0001); perl and make in case they do not find their assembly prebuilt.
+RUN apk add --no-cache build-base ca-certificates perl
+# The image's own compiler, without the components that only development needs.
+ENV RUSTUP_TOOLCHAIN=1.95.0
 WORKDIR /eagle
 COPY . .
 RUN cargo build --release --locked --package eagle
 
 FROM scratch
 COPY --from=build /eagle/target/release/eagle /eagle
-# The agent needs to write its node's hosts.toml and cache; give it a user that may, or these directories.
+# Whom registries' certificates may be signed by; rustls reads it from here.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+# An agent that is to write its node's hosts.toml needs a user who may, or a directory that this one owns.
 USER 65532:65532
 ENTRYPOINT ["/eagle"]
