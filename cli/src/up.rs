@@ -144,7 +144,7 @@ async fn up(args: &Args, context: &Context) -> anyhow::Result<()> {
 async fn first_host(args: &Args, origin: &Origin, context: &Context) -> anyhow::Result<(Parts, (Tracker, Seeder))> {
     let any = |offset| SocketAddr::from(([0, 0, 0, 0], args.ports + offset));
     let tracker = TrackerConfig { listen: any(1), ..TrackerConfig::default() };
-    let tracker = Tracker::start(&tracker, context).await?;
+    let tracker = Tracker::start(&tracker, context)?;
     let trackers = vec![format!("http://127.0.0.1:{}", tracker.address().port())];
     let mut config = SeederConfig { trackers, ..SeederConfig::default() };
     config.zone.clone_from(&args.zone);

@@ -81,7 +81,7 @@ impl Stage {
         };
         let limits = Limits { upload: args.link, download: args.link };
         let tracker = TrackerConfig { listen: local(), ..TrackerConfig::default() };
-        let tracker = Tracker::start(&tracker, &context()).await?;
+        let tracker = Tracker::start(&tracker, &context())?;
         let trackers = vec![format!("http://{}", tracker.address())];
         let mut seeder =
             SeederConfig { trackers: trackers.clone(), limits: limits.clone(), ..SeederConfig::default() };
