@@ -3,6 +3,7 @@
 //! [`netns`] builds a fleet of network namespaces on one Linux machine, each with a container runtime of its own.
 //! Nothing here is part of Eagle; nothing of Eagle is replaced here.
 
+pub mod bench;
 pub mod netns;
 
 #[path = "../../cli/src/demo/image.rs"]

@@ -3,6 +3,12 @@
 //! Needs root, Linux, iproute2 and util-linux. All namespaces of a fleet are cut off from the machine's own network, so
 //! fleets need no addresses of their own and a test reaches into one only through [`network::Namespace::connect`].
 
+pub mod containerd;
+pub mod cri;
+pub mod http;
 pub mod network;
 pub mod place;
 pub mod process;
+pub mod registry;
+pub mod site;
+pub mod wait;

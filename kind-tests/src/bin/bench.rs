@@ -1,0 +1,12 @@
+//! `bench netns`: what a rollout costs on real container runtimes, beside one direct pull of the same run.
+
+#[expect(clippy::print_stderr, reason = "a command-line tool says what went wrong")]
+fn main() -> std::process::ExitCode {
+    match eagle_kind_tests::bench::run() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

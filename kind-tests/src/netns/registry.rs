@@ -1,0 +1,235 @@
+//! The origin: Debian's docker-registry, what is pushed to it, and what has left it.
+
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use eagle_core::digest::Digest;
+use eagle_core::oci::{Descriptor, Document};
+use http::{Method, Request, StatusCode, header};
+use serde_json::json;
+
+use super::http::{Answer, Body, Server, file, nothing, whole};
+use super::network::Namespace;
+use super::place::Place;
+use super::process::{Output, Process};
+use super::wait::{until, wait};
+use crate::image::Made;
+
+/// Where it listens.
+const PORT: u16 = 5000;
+/// Longest wait until it answers.
+const START: Duration = Duration::from_secs(20);
+
+/// A registry in a namespace of its own.
+#[derive(Debug)]
+pub struct Registry {
+    process: Option<Process>,
+    namespace: Namespace,
+    directory: PathBuf,
+}
+
+/// Blobs that left a registry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Answered GETs.
+    pub gets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// How much of a registry's log has been read: what comes later is counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark(u64);
+
+impl Registry {
+    /// Starts one without a login.
+    pub async fn start(place: &Place, namespace: Namespace) -> anyhow::Result<Self> {
+        let directory = place.directory().join(namespace.part());
+        std::fs::create_dir_all(&directory)?;
+        let config = json!({
+            "version": "0.1",
+            "log": { "level": "warn", "accesslog": { "disabled": false } },
+            "storage": { "filesystem": { "rootdirectory": directory.join("data") }, "delete": { "enabled": true } },
+            "http": { "addr": format!(":{PORT}"), "secret": "for uploads, of which there is one at a time" },
+        });
+        // JSON is YAML.
+        std::fs::write(directory.join("config.yml"), config.to_string())?;
+        let mut registry = Self { process: None, namespace, directory };
+        registry.resume(place).await?;
+        Ok(registry)
+    }
+
+    /// Starts it again after [`Registry::kill`].
+    pub async fn resume(&mut self, place: &Place) -> anyhow::Result<()> {
+        let config = self.directory.join("config.yml").display().to_string();
+        let output = Output { out: &self.log(), errors: &self.directory.join("errors") };
+        let command = ["docker-registry", "serve", &config];
+        let mut process = Process::start(place, &self.namespace, "docker-registry", &output, command)?;
+        let server = self.server();
+        wait(START, "the registry to answer", async || {
+            process.check()?;
+            Ok(server.get("/v2/").await.is_ok().then_some(()))
+        })
+        .await?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Its process, while it runs.
+    pub fn process(&self) -> Option<&Process> {
+        self.process.as_ref()
+    }
+
+    /// Where nodes reach it.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address())
+    }
+
+    fn address(&self) -> SocketAddr {
+        SocketAddr::from((self.namespace.address(), PORT))
+    }
+
+    /// Reached from its own side of its link, whose rate it does not share then.
+    fn server(&self) -> Server {
+        Server { from: self.namespace.clone(), address: self.address() }
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.join("access.log")
+    }
+
+    /// Pushes the image in `layout` as `repository`:`tag`.
+    pub async fn push(&self, layout: &Path, made: &Made, repository: &str, tag: &str) -> anyhow::Result<()> {
+        let push = Push { server: self.server(), blobs: layout.join("blobs/sha256"), repository };
+        Box::pin(push.manifest(made.digest, tag)).await.with_context(|| format!("push of {repository}:{tag}"))
+    }
+
+    /// From here on.
+    pub fn mark(&self) -> anyhow::Result<Mark> {
+        Ok(Mark(std::fs::metadata(self.log()).context("no access log")?.len()))
+    }
+
+    /// Blobs that have left since `mark`. A line is written when an answer has ended, so this waits a moment for the
+    /// lines of answers whose last byte has only just been read.
+    pub async fn traffic(&self, mark: Mark) -> anyhow::Result<Traffic> {
+        let mut before = None;
+        until(Duration::from_secs(5), "a quiet access log", Duration::from_millis(100), async || {
+            let now = self.count(mark)?;
+            let quiet = before == Some(now);
+            before = Some(now);
+            Ok(quiet.then_some(now))
+        })
+        .await
+    }
+
+    fn count(&self, mark: Mark) -> anyhow::Result<Traffic> {
+        let mut log = std::fs::File::open(self.log())?;
+        log.seek(SeekFrom::Start(mark.0))?;
+        let mut text = String::new();
+        log.read_to_string(&mut text)?;
+        let mut traffic = Traffic::default();
+        for bytes in text.lines().filter_map(blob_bytes) {
+            traffic.gets += 1;
+            traffic.bytes += bytes;
+        }
+        Ok(traffic)
+    }
+}
+
+/// The bytes of an answered GET of a blob; nothing if `line` says something else. Apache's "combined" format:
+/// `10.9.1.1:4711 - - [when] "GET /v2/x/blobs/sha256:… HTTP/1.1" 200 67108864 "" "containerd/1.6"`.
+fn blob_bytes(line: &str) -> Option<u64> {
+    let mut quoted = line.split('"').skip(1);
+    let (request, answer) = (quoted.next()?, quoted.next()?);
+    let mut request = request.split(' ');
+    let (method, path) = (request.next()?, request.next()?);
+    let mut answer = answer.split_whitespace();
+    let (status, bytes) = (answer.next()?, answer.next()?);
+    let blob = method == "GET" && path.contains("/blobs/sha256:") && status.starts_with('2');
+    blob.then(|| bytes.parse().ok()).flatten()
+}
+
+struct Push<'a> {
+    server: Server,
+    blobs: PathBuf,
+    repository: &'a str,
+}
+
+impl Push<'_> {
+    /// A manifest or an index, after everything in it.
+    async fn manifest(&self, digest: Digest, name: &str) -> anyhow::Result<()> {
+        let bytes = tokio::fs::read(self.blobs.join(digest.hex())).await?;
+        match Document::parse(&bytes) {
+            Document::Manifest { config, layers } => {
+                for blob in std::iter::once(&config).chain(&layers) {
+                    self.blob(blob).await?;
+                }
+            }
+            Document::Index(manifests) => {
+                for manifest in manifests {
+                    Box::pin(self.manifest(manifest.digest, &manifest.digest.to_string())).await?;
+                }
+            }
+            Document::Other => anyhow::bail!("{digest} is no manifest"),
+        }
+        let media_type: serde_json::Value = serde_json::from_slice(&bytes)?;
+        let media_type = media_type["mediaType"].as_str().context("a manifest without a media type")?;
+        let path = format!("/v2/{}/manifests/{name}", self.repository);
+        let put = Request::builder().method(Method::PUT).uri(path).header(header::CONTENT_TYPE, media_type);
+        self.send(put.header(header::CONTENT_LENGTH, bytes.len()).body(whole(bytes.into()))?).await?;
+        Ok(())
+    }
+
+    /// A blob (distribution-spec, "POST then PUT"), unless it is there.
+    async fn blob(&self, blob: &Descriptor) -> anyhow::Result<()> {
+        let path = format!("/v2/{}/blobs/{}", self.repository, blob.digest);
+        let there =
+            self.server.send(Request::builder().method(Method::HEAD).uri(path).body(nothing())?).await?;
+        if there.status == StatusCode::OK {
+            return Ok(());
+        }
+        let path = format!("/v2/{}/blobs/uploads/", self.repository);
+        let post = Request::builder().method(Method::POST).uri(path).header(header::CONTENT_LENGTH, 0);
+        let started = self.server.send(post.body(nothing())?).await?.expect(StatusCode::ACCEPTED)?;
+        let place: http::Uri =
+            started.headers.get(header::LOCATION).context("no Location")?.to_str()?.parse()?;
+        let place = place.path_and_query().context("a Location without a path")?.as_str();
+        let place = format!("{place}{}digest={}", if place.contains('?') { '&' } else { '?' }, blob.digest);
+        let put = Request::builder().method(Method::PUT).uri(place).header(header::CONTENT_LENGTH, blob.size);
+        let put = put.header(header::CONTENT_TYPE, "application/octet-stream");
+        self.send(put.body(file(&self.blobs.join(blob.digest.hex())).await?)?).await?;
+        Ok(())
+    }
+
+    async fn send(&self, request: Request<Body>) -> anyhow::Result<Answer> {
+        self.server.send(request).await?.expect(StatusCode::CREATED)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_answered_gets_of_blobs_are_counted() {
+        let line = |method: &str, what: &str, status: u16| {
+            format!(
+                r#"10.9.1.1:4711 - - [17/Oct/2025:10:00:00 +0000] "{method} /v2/app/x/{what} HTTP/1.1" {status} 1024 "" "c/1""#
+            )
+        };
+        assert_eq!(blob_bytes(&line("GET", "blobs/sha256:ab", 200)), Some(1024));
+        assert_eq!(blob_bytes(&line("GET", "blobs/sha256:ab", 206)), Some(1024));
+        assert_eq!(blob_bytes(&line("GET", "blobs/sha256:ab", 404)), None);
+        assert_eq!(blob_bytes(&line("HEAD", "blobs/sha256:ab", 200)), None);
+        assert_eq!(blob_bytes(&line("GET", "manifests/sha256:ab", 200)), None);
+        assert_eq!(blob_bytes("time=\"2025\" level=warning"), None);
+    }
+}
