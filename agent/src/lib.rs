@@ -108,7 +108,7 @@ impl Agent {
         let metrics = context.metrics.register("eagle_agent", Metrics::register);
         let mirror = build(config, cache, engine, limits.clone(), metrics.clone(), &shutdown)?;
         let fetcher = mirror.fetcher.clone();
-        let mut tasks = eagle_runtime::tasks::Tasks::new();
+        let mut tasks = eagle_runtime::tasks::Tasks::until(shutdown.clone());
         let server =
             axum::serve(listener, mirror::router(mirror)).with_graceful_shutdown(shutdown.cancelled_owned());
         tasks.spawn("mirror", async { server.await.map_err(|error| error.to_string()) });

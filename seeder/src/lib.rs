@@ -114,7 +114,7 @@ impl Seeder {
         let api =
             Api { access, manifests, ingests: ingests.clone(), limits: limits.clone(), peer, metrics, slots };
 
-        let mut tasks = eagle_runtime::tasks::Tasks::new();
+        let mut tasks = eagle_runtime::tasks::Tasks::until(shutdown.clone());
         tasks.spawn("sweep", ingests.sweep());
         let server =
             axum::serve(listener, api::router(api)).with_graceful_shutdown(shutdown.cancelled_owned());

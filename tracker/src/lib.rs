@@ -81,7 +81,7 @@ impl Tracker {
             idle: ttl + Duration::from_secs(30),
             shutdown: stop.clone(),
         };
-        let mut tasks = Tasks::new();
+        let mut tasks = Tasks::until(stop.clone());
         tasks.spawn("serve", http::serve(listener, serving));
         let ended = stop.clone();
         tasks.spawn("expire", async move {
