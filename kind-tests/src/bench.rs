@@ -8,7 +8,7 @@ use clap::Parser;
 use eagle_core::size::{ByteSize, Rate};
 use futures::future::try_join_all;
 
-use crate::image::ImageSpec;
+use crate::image::{ImageSpec, Packing};
 use crate::netns::containerd::{Pulled, Way};
 use crate::netns::site::{Image, Settings, Site};
 
@@ -36,6 +36,9 @@ struct Args {
     /// The image: LAYERSxSIZE
     #[arg(long, default_value = "4x64MiB")]
     layers: Layers,
+    /// How layers are packed
+    #[arg(long, value_enum, default_value_t = Packed::Gzip)]
+    packing: Packed,
     /// Only fetch, do not unpack
     #[arg(long)]
     no_unpack: bool,
@@ -51,6 +54,13 @@ struct Args {
     /// The image's seed; another one each time, unless told
     #[arg(long, default_value_t = rand::random())]
     seed: u64,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Packed {
+    Tar,
+    Gzip,
+    Zstd,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -118,7 +128,13 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
 }
 
 async fn publish(site: &Site, args: &Args, number: u64) -> anyhow::Result<Image> {
-    let spec = ImageSpec::layers(args.layers.count, args.layers.size, args.seed.wrapping_add(number));
+    let packing = match args.packing {
+        Packed::Tar => Packing::None,
+        Packed::Gzip => Packing::Gzip,
+        Packed::Zstd => Packing::Zstd,
+    };
+    let seed = args.seed.wrapping_add(number);
+    let spec = ImageSpec { packing, ..ImageSpec::layers(args.layers.count, args.layers.size, seed) };
     let started = Instant::now();
     let image = site.publish(&spec, &format!("bench/image{number}")).await?;
     say(&format!(
