@@ -1,7 +1,7 @@
 # One static executable in an image of its own.
 FROM rust:1.95.0-alpine AS build
-# A C compiler for ring and aws-lc (docs/adr/0001); perl and make in case they do not find their assembly prebuilt.
-RUN apk add --no-cache build-base ca-certificates perl
+# A C compiler for ring and aws-lc (docs/adr/0001).
+RUN apk add --no-cache build-base ca-certificates
 # The image's own compiler, without the components that only development needs.
 ENV RUSTUP_TOOLCHAIN=1.95.0
 WORKDIR /eagle
