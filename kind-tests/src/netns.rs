@@ -5,9 +5,12 @@
 
 pub mod containerd;
 pub mod cri;
+pub mod docker;
+pub mod folders;
 pub mod http;
 pub mod network;
 pub mod place;
+pub mod podman;
 pub mod process;
 pub mod registry;
 pub mod site;

@@ -3,3 +3,5 @@
 
 #[path = "netns/bed.rs"]
 mod bed;
+#[path = "netns/runtimes.rs"]
+mod runtimes;

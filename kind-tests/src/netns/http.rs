@@ -13,6 +13,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Frame;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::ReaderStream;
 
 use super::network::Namespace;
@@ -51,15 +52,10 @@ impl Server {
         let shown = format!("{} http://{}{}", request.method(), self.address, request.uri());
         request.headers_mut().insert(header::HOST, self.address.to_string().parse()?);
         let answer = async {
-            let stream = TokioIo::new(self.from.connect(self.address).await?);
-            let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
-            let connection = tokio::spawn(connection);
-            let (head, body) = sender.send_request(request).await?.into_parts();
-            let body = body.collect().await?.to_bytes();
-            connection.abort();
-            anyhow::Ok(Answer { status: head.status, headers: head.headers, body })
+            let stream = self.from.connect(self.address).await?;
+            exchange(stream, request).await
         };
-        tokio::time::timeout(ANSWER, answer).await.context("no answer in time").flatten().context(shown)
+        answer.await.context(shown)
     }
 
     /// GET of `path`.
@@ -75,6 +71,22 @@ impl Answer {
         ensure!(self.status == wanted, "answered {}: {}", self.status, said());
         Ok(self)
     }
+}
+
+/// Sends one request over `stream`; the whole answer.
+pub async fn exchange<S>(stream: S, request: Request<Body>) -> anyhow::Result<Answer>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let answer = async {
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let connection = tokio::spawn(connection);
+        let (head, body) = sender.send_request(request).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        connection.abort();
+        anyhow::Ok(Answer { status: head.status, headers: head.headers, body })
+    };
+    tokio::time::timeout(ANSWER, answer).await.context("no answer in time").flatten()
 }
 
 /// No body.
