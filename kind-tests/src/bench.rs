@@ -8,9 +8,9 @@ use clap::Parser;
 use eagle_core::size::{ByteSize, Rate};
 use futures::future::try_join_all;
 
-use crate::image::{ImageSpec, Packing};
 use crate::netns::containerd::{Pulled, Way};
 use crate::netns::site::{Image, Settings, Site};
+use eagle::demo::image::{ImageSpec, Packing};
 
 mod cpu;
 

@@ -5,8 +5,3 @@
 
 pub mod bench;
 pub mod netns;
-
-#[path = "../../cli/src/demo/image.rs"]
-pub mod image;
-#[path = "../../cli/src/demo/report.rs"]
-pub mod report;

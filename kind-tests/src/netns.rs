@@ -6,6 +6,7 @@
 pub mod containerd;
 pub mod cri;
 pub mod docker;
+pub mod eagle;
 pub mod folders;
 pub mod http;
 pub mod network;

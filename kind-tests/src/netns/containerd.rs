@@ -13,7 +13,7 @@ use super::network::Namespace;
 use super::place::Place;
 use super::process::{Output, Process, enter};
 use super::wait::wait;
-use crate::image::Made;
+use ::eagle::demo::image::Made;
 
 /// Longest wait until it answers.
 const START: Duration = Duration::from_secs(20);

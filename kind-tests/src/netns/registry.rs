@@ -16,7 +16,7 @@ use super::network::Namespace;
 use super::place::Place;
 use super::process::{Output, Process};
 use super::wait::{until, wait};
-use crate::image::Made;
+use ::eagle::demo::image::Made;
 
 /// Where it listens.
 const PORT: u16 = 5000;

@@ -8,7 +8,7 @@ use super::containerd::Containerd;
 use super::network::{Namespace, Network};
 use super::place::Place;
 use super::registry::Registry;
-use crate::image::{self, ImageSpec, Made};
+use ::eagle::demo::image::{self, ImageSpec, Made};
 
 /// The name of the registry in image references. It does not resolve: where it is, is configuration.
 pub const REGISTRY: &str = "registry.test";

@@ -1,7 +1,7 @@
 //! Other runtimes than containerd, each with the mirror that its own configuration knows.
 
+use eagle::demo::image::ImageSpec;
 use eagle_core::size::Rate;
-use eagle_kind_tests::image::ImageSpec;
 use eagle_kind_tests::netns::docker::Docker;
 use eagle_kind_tests::netns::podman::Podman;
 use eagle_kind_tests::netns::site::{Settings, Site};

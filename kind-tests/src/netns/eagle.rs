@@ -1,0 +1,207 @@
+//! Eagle on a site: tracker, seeder and agents, each the `eagle` executable in the namespace of its machine.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ::eagle::demo::report::Bytes;
+use anyhow::{Context as _, ensure};
+use eagle_core::config::agent::AgentConfig;
+use eagle_core::config::section::{Origin, Registry, Telemetry};
+use eagle_core::config::seeder::SeederConfig;
+use eagle_core::config::tracker::TrackerConfig;
+use eagle_core::size::ByteSize;
+use eagle_runtime::process::Usage;
+use http::StatusCode;
+use serde::Serialize;
+
+use super::http::Server;
+use super::network::Namespace;
+use super::place::Place;
+use super::process::{Output, Process};
+use super::site::{REGISTRY, Site};
+use super::wait::wait;
+
+/// Longest wait until a part is ready.
+const START: Duration = Duration::from_secs(20);
+/// Where an agent listens for its runtime.
+pub const MIRROR: &str = "http://127.0.0.1:5000";
+
+/// All parts of Eagle.
+#[derive(Debug)]
+pub struct Eagle {
+    /// The tracker.
+    pub tracker: Part,
+    /// The seeder.
+    pub seeder: Part,
+    /// The agents, in the order of the nodes.
+    pub agents: Vec<Part>,
+}
+
+/// What differs between fleets.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Most bytes an agent keeps; unless told, as many as by default.
+    pub agent_quota: Option<ByteSize>,
+    /// How registries are reached; the site's own is added.
+    pub origin: Origin,
+    /// What is logged.
+    pub log: Option<String>,
+}
+
+/// One process of Eagle.
+#[derive(Debug)]
+pub struct Part {
+    process: Option<Process>,
+    namespace: Namespace,
+    directory: PathBuf,
+    role: &'static str,
+    admin: u16,
+}
+
+impl Eagle {
+    /// Starts all parts, and puts the agents before the registry in what the nodes' runtimes ask.
+    pub async fn start(site: &Site, options: &Options) -> anyhow::Result<Self> {
+        let telemetry =
+            |default: Telemetry| Telemetry { log: options.log.clone().unwrap_or(default.log), ..default };
+        let mut origin = options.origin.clone();
+        if !origin.registries.iter().any(|registry| registry.host == REGISTRY) {
+            let endpoint = site.registry.endpoint();
+            origin.registries.push(Registry { host: REGISTRY.into(), endpoint, ..Registry::default() });
+        }
+        let key = "a key of this site only".to_owned();
+
+        let namespace = site.attach("tracker", [0, 3])?;
+        let trackers = vec![format!("http://{}:7040", namespace.address())];
+        let config = TrackerConfig::default();
+        let config = TrackerConfig { telemetry: telemetry(config.telemetry), ..config };
+        let admin = config.telemetry.admin.port();
+        let tracker = Part::start(site, namespace, "tracker", &config, admin).await?;
+
+        let namespace = site.attach("seeder", [0, 4])?;
+        let seeders = vec![format!("http://{}:7050", namespace.address())];
+        let mut config =
+            SeederConfig { cluster_key: key.clone(), trackers: trackers.clone(), ..SeederConfig::default() };
+        config.node = "seeder".into();
+        config.origin = origin.clone();
+        config.cache.directory = site.place.directory().join("seeder/cache");
+        config.telemetry = telemetry(config.telemetry);
+        let admin = config.telemetry.admin.port();
+        let seeder = Part::start(site, namespace, "seeder", &config, admin).await?;
+
+        let mut agents = Vec::new();
+        for node in &site.nodes {
+            let (namespace, default) = (node.namespace().clone(), AgentConfig::default());
+            let (seeders, trackers) = (seeders.clone(), trackers.clone());
+            let mut config = AgentConfig { cluster_key: key.clone(), seeders, trackers, ..default };
+            config.node = namespace.part().to_owned();
+            config.origin = origin.clone();
+            config.cache.directory = site.place.directory().join(namespace.part()).join("cache");
+            config.cache.quota = options.agent_quota.unwrap_or(config.cache.quota);
+            config.telemetry = telemetry(config.telemetry);
+            let admin = config.telemetry.admin.port();
+            agents.push(Part::start(site, namespace, "agent", &config, admin).await?);
+            node.set_hosts(&[MIRROR.to_owned(), site.registry.endpoint()])?;
+        }
+        Ok(Self { tracker, seeder, agents })
+    }
+}
+
+impl Part {
+    async fn start<C: Serialize>(
+        site: &Site,
+        namespace: Namespace,
+        role: &'static str,
+        config: &C,
+        admin: u16,
+    ) -> anyhow::Result<Self> {
+        let directory = site.place.directory().join(namespace.part());
+        std::fs::create_dir_all(&directory)?;
+        let text = toml::to_string(config).context("a configuration that is no TOML")?;
+        std::fs::write(directory.join(format!("{role}.toml")), text)
+            .context("cannot write a configuration")?;
+        let mut part = Self { process: None, namespace, directory, role, admin };
+        part.resume(&site.place).await?;
+        Ok(part)
+    }
+
+    /// Starts it again after [`Part::kill`].
+    pub async fn resume(&mut self, place: &Place) -> anyhow::Result<()> {
+        let executable = executable()?.display().to_string();
+        let config = self.directory.join(format!("{}.toml", self.role)).display().to_string();
+        let log = self.directory.join(format!("{}.log", self.role));
+        let output = Output { out: &log, errors: &log };
+        let command = [executable.as_str(), self.role, "--config", &config];
+        let mut process = Process::start(place, &self.namespace, self.role, &output, command)?;
+        let server = self.admin();
+        wait(START, "a part of Eagle to be ready", async || {
+            process.check()?;
+            Ok(server.get("/ready").await.is_ok_and(|answer| answer.status == StatusCode::OK).then_some(()))
+        })
+        .await?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Its process, while it runs.
+    pub fn process(&self) -> anyhow::Result<&Process> {
+        self.process
+            .as_ref()
+            .with_context(|| format!("the {} of {} was ended", self.role, self.namespace.part()))
+    }
+
+    /// What it uses.
+    pub fn usage(&self) -> anyhow::Result<Usage> {
+        self.process()?.usage()
+    }
+
+    /// Where it runs.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// The directory of its cache.
+    pub fn cache(&self) -> PathBuf {
+        self.directory.join("cache")
+    }
+
+    /// The value of the metric `name`, with its labels as they are shown; 0 as long as there is none.
+    pub async fn metric(&self, name: &str) -> anyhow::Result<u64> {
+        let answer = self.admin().get("/metrics").await?.expect(StatusCode::OK)?;
+        let text = std::str::from_utf8(&answer.body)?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(Ok(0), |value| value.parse().with_context(|| format!("{name} is {value}")))
+    }
+
+    /// The blob bytes that an agent has counted, by source.
+    pub async fn bytes(&self) -> anyhow::Result<Bytes> {
+        let of =
+            async |source| self.metric(&format!("eagle_agent_blob_bytes_total{{source=\"{source}\"}}")).await;
+        let (store, peers) = (of("store").await?, of("peers").await?);
+        Ok(Bytes { store, peers, seeder: of("seeder").await?, origin: of("origin").await? })
+    }
+
+    fn admin(&self) -> Server {
+        let address = SocketAddr::from((self.namespace.address(), self.admin));
+        Server { from: self.namespace.clone(), address }
+    }
+}
+
+/// `$EAGLE_BIN`, or the release build in the target directory that this very program is in.
+fn executable() -> anyhow::Result<PathBuf> {
+    if let Some(path) = std::env::var_os("EAGLE_BIN") {
+        return Ok(path.into());
+    }
+    let own = std::env::current_exe().context("cannot tell where this program is")?;
+    // target/PROFILE/bench, or target/PROFILE/deps/TEST.
+    let folder = own.parent().context("a program without a directory")?;
+    let profile = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    let path = profile.with_file_name("release").join("eagle");
+    ensure!(path.is_file(), "no {}: run `cargo build --release -p eagle`, or set EAGLE_BIN", path.display());
+    Ok(path)
+}
