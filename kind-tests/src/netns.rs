@@ -8,6 +8,7 @@ pub mod cri;
 pub mod docker;
 pub mod eagle;
 pub mod folders;
+pub mod gate;
 pub mod http;
 pub mod network;
 pub mod place;

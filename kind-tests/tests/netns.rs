@@ -3,5 +3,7 @@
 
 #[path = "netns/bed.rs"]
 mod bed;
+#[path = "netns/private.rs"]
+mod private;
 #[path = "netns/runtimes.rs"]
 mod runtimes;

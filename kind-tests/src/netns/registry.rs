@@ -8,9 +8,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use eagle_core::digest::Digest;
 use eagle_core::oci::{Descriptor, Document};
-use http::{Method, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use serde_json::json;
 
+use super::gate::{Gate, Guard};
 use super::http::{Answer, Body, Server, file, nothing, whole};
 use super::network::Namespace;
 use super::place::Place;
@@ -29,6 +30,7 @@ pub struct Registry {
     process: Option<Process>,
     namespace: Namespace,
     directory: PathBuf,
+    guard: Guard,
 }
 
 /// Blobs that left a registry.
@@ -45,19 +47,28 @@ pub struct Traffic {
 pub struct Mark(u64);
 
 impl Registry {
-    /// Starts one without a login.
+    /// Starts one that asks for nothing.
     pub async fn start(place: &Place, namespace: Namespace) -> anyhow::Result<Self> {
+        Self::start_behind(Gate::Open, place, namespace).await
+    }
+
+    /// Starts one that asks for what `gate` says, for pulls as for pushes.
+    pub async fn start_behind(gate: Gate, place: &Place, namespace: Namespace) -> anyhow::Result<Self> {
         let directory = place.directory().join(namespace.part());
         std::fs::create_dir_all(&directory)?;
-        let config = json!({
+        let guard = Guard::set_up(gate, &namespace, &directory).await?;
+        let mut config = json!({
             "version": "0.1",
             "log": { "level": "warn", "accesslog": { "disabled": false } },
             "storage": { "filesystem": { "rootdirectory": directory.join("data") }, "delete": { "enabled": true } },
             "http": { "addr": format!(":{PORT}"), "secret": "for uploads, of which there is one at a time" },
         });
+        if let Some(auth) = guard.config() {
+            config["auth"] = auth.clone();
+        }
         // JSON is YAML.
         std::fs::write(directory.join("config.yml"), config.to_string())?;
-        let mut registry = Self { process: None, namespace, directory };
+        let mut registry = Self { process: None, namespace, directory, guard };
         registry.resume(place).await?;
         Ok(registry)
     }
@@ -108,7 +119,9 @@ impl Registry {
 
     /// Pushes the image in `layout` as `repository`:`tag`.
     pub async fn push(&self, layout: &Path, made: &Made, repository: &str, tag: &str) -> anyhow::Result<()> {
-        let push = Push { server: self.server(), blobs: layout.join("blobs/sha256"), repository };
+        let authorization = self.guard.authorization(repository)?;
+        let push =
+            Push { server: self.server(), blobs: layout.join("blobs/sha256"), repository, authorization };
         Box::pin(push.manifest(made.digest, tag)).await.with_context(|| format!("push of {repository}:{tag}"))
     }
 
@@ -161,6 +174,7 @@ struct Push<'a> {
     server: Server,
     blobs: PathBuf,
     repository: &'a str,
+    authorization: Option<HeaderValue>,
 }
 
 impl Push<'_> {
@@ -191,14 +205,13 @@ impl Push<'_> {
     /// A blob (distribution-spec, "POST then PUT"), unless it is there.
     async fn blob(&self, blob: &Descriptor) -> anyhow::Result<()> {
         let path = format!("/v2/{}/blobs/{}", self.repository, blob.digest);
-        let there =
-            self.server.send(Request::builder().method(Method::HEAD).uri(path).body(nothing())?).await?;
+        let there = self.ask(Request::builder().method(Method::HEAD).uri(path).body(nothing())?).await?;
         if there.status == StatusCode::OK {
             return Ok(());
         }
         let path = format!("/v2/{}/blobs/uploads/", self.repository);
         let post = Request::builder().method(Method::POST).uri(path).header(header::CONTENT_LENGTH, 0);
-        let started = self.server.send(post.body(nothing())?).await?.expect(StatusCode::ACCEPTED)?;
+        let started = self.ask(post.body(nothing())?).await?.expect(StatusCode::ACCEPTED)?;
         let place: http::Uri =
             started.headers.get(header::LOCATION).context("no Location")?.to_str()?.parse()?;
         let place = place.path_and_query().context("a Location without a path")?.as_str();
@@ -210,7 +223,14 @@ impl Push<'_> {
     }
 
     async fn send(&self, request: Request<Body>) -> anyhow::Result<Answer> {
-        self.server.send(request).await?.expect(StatusCode::CREATED)
+        self.ask(request).await?.expect(StatusCode::CREATED)
+    }
+
+    async fn ask(&self, mut request: Request<Body>) -> anyhow::Result<Answer> {
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
+        }
+        self.server.send(request).await
     }
 }
 
