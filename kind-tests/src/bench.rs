@@ -1,18 +1,19 @@
-//! The benchmark on real container runtimes.
+//! The benchmark on real container runtimes: one direct pull, then a rollout through Eagle, in one run.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
-use anyhow::{Context as _, ensure};
-use clap::Parser;
-use eagle_core::size::{ByteSize, Rate};
-use futures::future::try_join_all;
+use anyhow::Context as _;
+use clap::{Parser, ValueEnum};
+use eagle::demo::Layers;
+use eagle::demo::image::{ImageSpec, Packing};
+use eagle_core::size::Rate;
+use futures::future::join_all;
 
 use crate::netns::containerd::{Pulled, Way};
 use crate::netns::site::{Image, Settings, Site};
-use eagle::demo::image::{ImageSpec, Packing};
 
 mod cpu;
+mod rollout;
 
 /// Measure rollouts on real container runtimes
 #[derive(Debug, Parser)]
@@ -24,7 +25,7 @@ enum Bench {
 
 #[derive(Debug, clap::Args)]
 struct Args {
-    /// How many nodes pull at once
+    /// How many nodes there are
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=64))]
     nodes: u8,
     /// The link of every node, of the seeder and of the tracker, each way
@@ -33,50 +34,61 @@ struct Args {
     /// The registry's link, each way
     #[arg(long, default_value = "200mbit")]
     origin_link: Rate,
-    /// The image: LAYERSxSIZE
-    #[arg(long, default_value = "4x64MiB")]
-    layers: Layers,
-    /// How layers are packed
-    #[arg(long, value_enum, default_value_t = Packed::Gzip)]
-    packing: Packed,
-    /// Only fetch, do not unpack
+    /// The image, LAYERSxSIZE [default: 4x64MiB; small: 20x64KiB]
     #[arg(long)]
-    no_unpack: bool,
+    layers: Option<Layers>,
+    /// What is measured
+    #[arg(long, value_enum, default_value_t = Scenario::Cold)]
+    scenario: Scenario,
+    /// One node pulls through Eagle; the others only run
+    #[arg(long)]
+    solo: bool,
     /// Measure all nodes pulling directly at once, too
     #[arg(long)]
     direct_all: bool,
+    /// Measure direct pulls only: Eagle is not started
+    #[arg(long)]
+    no_eagle: bool,
+    /// Only fetch, do not unpack
+    #[arg(long)]
+    no_unpack: bool,
+    /// How layers are packed
+    #[arg(long, value_enum, default_value_t = Packed::Gzip)]
+    packing: Packed,
+    /// Write the result as JSON (`-`: to standard output)
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
     /// Where everything is kept while it runs
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     directory: PathBuf,
     /// Leave everything in place for a look at it (the next run removes it)
     #[arg(long)]
     keep: bool,
-    /// The image's seed; another one each time, unless told
+    /// What Eagle's parts log
+    #[arg(long, default_value = "info", value_name = "FILTER")]
+    log: String,
+    /// The images' seed; another one each time, unless told
     #[arg(long, default_value_t = rand::random())]
     seed: u64,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Scenario {
+    /// All nodes at once; no part of Eagle has seen the image
+    Cold,
+    /// All nodes at once, after their runtimes have lost an image that their agents still have
+    Warm,
+    /// As cold, but the last node starts when the first has half of the image
+    Late,
+    /// As cold, with many small layers, beside all nodes pulling directly at once
+    Small,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum Packed {
     Tar,
     Gzip,
     Zstd,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Layers {
-    count: u16,
-    size: u64,
-}
-
-impl std::str::FromStr for Layers {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (count, size) = text.split_once('x').ok_or("write LAYERSxSIZE, such as 4x64MiB")?;
-        let size = size.parse::<ByteSize>().map_err(|error| error.to_string())?.0;
-        Ok(Self { count: count.parse().map_err(|_| "the number of layers is no number")?, size })
-    }
 }
 
 /// Runs the benchmark that the command line asks for.
@@ -102,55 +114,71 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
         keep: args.keep,
     };
     let site = Site::start(&settings).await.context("the site")?;
-    let way = if args.no_unpack { Way::FetchOnly } else { Way::Cri };
-    let image = publish(&site, args, 0).await?;
-    let before = cpu::Sample::take(&site)?;
-    let direct = pull(&site, &[0], &image, way).await?;
-    say(&format!(
-        "direct, alone: {:.2} s, first byte {:?}; {}",
-        direct[0].took.as_secs_f64(),
-        direct[0].first_byte,
-        cpu::Sample::take(&site)?.since(&before)
-    ));
-    if args.direct_all {
-        let image = publish(&site, args, 1).await?;
-        let all: Vec<usize> = (0..site.nodes.len()).collect();
-        let (before, mark) = (cpu::Sample::take(&site)?, site.registry.mark()?);
-        let pulls = pull(&site, &all, &image, way).await?;
-        let used = cpu::Sample::take(&site)?.since(&before);
-        let traffic = site.registry.traffic(mark).await?;
-        for pulled in &pulls {
-            say(&format!("  {:.2} s, first byte {:?}", pulled.took.as_secs_f64(), pulled.first_byte));
-        }
-        say(&format!("direct, all at once: {used}; {traffic:?}"));
+    let direct = direct(&site, args, 0, &[0]).await.context("one direct pull")?;
+    let all: Vec<usize> = (0..site.nodes.len()).collect();
+    let direct_all = if args.direct_all || args.scenario == Scenario::Small {
+        Some(self::direct(&site, args, 1, &all).await.context("all direct pulls")?)
+    } else {
+        None
+    };
+    if args.no_eagle {
+        return Ok(());
     }
+    let mut report = rollout::measure(&site, args, direct).await.context("the rollout")?;
+    report.direct_all_s = direct_all;
+    if let Some(path) = &args.json {
+        report.write_json(path)?;
+    }
+    if args.json.as_ref().is_none_or(|path| path.as_os_str() != "-") {
+        report.print();
+    }
+    let failed = report.nodes.iter().filter(|node| !node.ok).count();
+    anyhow::ensure!(failed == 0, "{failed} of {} nodes could not pull", report.nodes.len());
     Ok(())
 }
 
+/// The nodes `which` pull image `number` from the registry itself; seconds of the slowest.
+async fn direct(site: &Site, args: &Args, number: u64, which: &[usize]) -> anyhow::Result<f64> {
+    let image = publish(site, args, number).await?;
+    let (before, mark) = (cpu::Sample::take(site)?, site.registry.mark()?);
+    let pulls = pull(site, which, &image, way(args)).await;
+    let pulls = pulls.into_iter().collect::<anyhow::Result<Vec<Pulled>>>()?;
+    let used = cpu::Sample::take(site)?.since(&before);
+    let traffic = site.registry.traffic(mark).await?;
+    let slowest = pulls.iter().map(|pulled| pulled.took.as_secs_f64()).fold(0.0, f64::max);
+    let first = pulls.iter().filter_map(|pulled| pulled.first_byte).max().unwrap_or_default();
+    say(&format!(
+        "{} direct: slowest {slowest:.2} s, last first byte {:.2} s, {} bytes in {} GETs; {used}",
+        which.len(),
+        first.as_secs_f64(),
+        traffic.bytes,
+        traffic.gets
+    ));
+    Ok(slowest)
+}
+
+/// A new image with content of its own.
 async fn publish(site: &Site, args: &Args, number: u64) -> anyhow::Result<Image> {
     let packing = match args.packing {
         Packed::Tar => Packing::None,
         Packed::Gzip => Packing::Gzip,
         Packed::Zstd => Packing::Zstd,
     };
-    let seed = args.seed.wrapping_add(number);
-    let spec = ImageSpec { packing, ..ImageSpec::layers(args.layers.count, args.layers.size, seed) };
-    let started = Instant::now();
-    let image = site.publish(&spec, &format!("bench/image{number}")).await?;
-    say(&format!(
-        "{} of {} bytes made and pushed in {:.1} s",
-        image.reference,
-        image.made.bytes,
-        started.elapsed().as_secs_f64()
-    ));
-    Ok(image)
+    let small = args.scenario == Scenario::Small;
+    let default =
+        if small { Layers { count: 20, size: 64 << 10 } } else { Layers { count: 4, size: 64 << 20 } };
+    let Layers { count, size } = args.layers.unwrap_or(default);
+    let spec = ImageSpec { packing, ..ImageSpec::layers(count, size, args.seed.wrapping_add(number)) };
+    site.publish(&spec, &format!("bench/image{number}")).await
+}
+
+fn way(args: &Args) -> Way {
+    if args.no_unpack { Way::FetchOnly } else { Way::Cri }
 }
 
 /// The nodes `which` pull `image` at once.
-async fn pull(site: &Site, which: &[usize], image: &Image, way: Way) -> anyhow::Result<Vec<Pulled>> {
-    ensure!(!which.is_empty(), "nobody pulls");
-    try_join_all(which.iter().map(|node| site.nodes[*node].pull(&image.reference, &image.made, way, None)))
-        .await
+async fn pull(site: &Site, which: &[usize], image: &Image, way: Way) -> Vec<anyhow::Result<Pulled>> {
+    join_all(which.iter().map(|node| site.nodes[*node].pull(&image.reference, &image.made, way, None))).await
 }
 
 #[expect(

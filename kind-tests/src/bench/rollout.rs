@@ -1,0 +1,157 @@
+//! The measured rollout through Eagle.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use eagle::demo::report::{Bytes, NodeReport, PeakMemory, PerPart, Report};
+use eagle_runtime::process::Usage;
+
+use super::{Args, Scenario, cpu, publish, pull, say, way};
+use crate::netns::containerd::Pulled;
+use crate::netns::eagle::{Eagle, Options};
+use crate::netns::site::{Image, Site};
+use crate::netns::wait::{until, wait};
+
+/// Longest wait until half of an image is there.
+const HALF: Duration = Duration::from_secs(240);
+
+/// Starts Eagle and rolls an image out as `args` say, beside a direct pull of `direct_s` seconds.
+pub(super) async fn measure(site: &Site, args: &Args, direct_s: f64) -> anyhow::Result<Report> {
+    let image = publish(site, args, 2).await?;
+    let options = Options { log: Some(args.log.clone()), ..Options::default() };
+    let eagle = Eagle::start(site, &options).await.context("Eagle")?;
+    let who: Vec<usize> = if args.solo { vec![0] } else { (0..site.nodes.len()).collect() };
+    if args.scenario == Scenario::Warm {
+        for pulled in pull(site, &who, &image, way(args)).await {
+            pulled.context("the pull that warms the agents")?;
+        }
+        for node in &who {
+            site.nodes[*node].remove(&image.reference, &image.made).await?;
+        }
+    }
+    let idle = eagle.agents.iter().map(|agent| agent.usage()).collect::<anyhow::Result<Vec<_>>>()?;
+    say(&format!(
+        "agents before: {} bytes resident at most",
+        idle.iter().map(|usage| usage.resident).max().unwrap_or(0)
+    ));
+    let before = State::take(site, &eagle).await?;
+    let pulls = match args.scenario {
+        Scenario::Late => late(site, &who, &image, args).await?,
+        Scenario::Cold | Scenario::Warm | Scenario::Small => pull(site, &who, &image, way(args)).await,
+    };
+    let used = cpu::Sample::take(site)?;
+    say(&format!("{} through Eagle: {}", who.len(), used.since(&before.machine)));
+    let traffic = site.registry.traffic(before.registry).await?;
+    let after = State::take(site, &eagle).await?;
+    let nodes = who.iter().zip(pulls).map(|(node, pulled)| {
+        node_report(
+            site.nodes[*node].namespace().part(),
+            pulled,
+            difference(after.bytes[*node], before.bytes[*node]),
+        )
+    });
+    let mut report = Report::new(direct_s, image.made.bytes, nodes.collect());
+    report.origin_blob_bytes = Some(traffic.bytes);
+    report.origin_blob_gets = Some(traffic.gets);
+    let spent = |after: &[Usage], before: &[Usage]| {
+        let of = |usages: &[Usage]| usages.iter().map(|usage| usage.cpu_seconds).sum::<f64>();
+        Some(of(after) - of(before))
+    };
+    report.cpu_s = PerPart {
+        agents: spent(&after.agents, &before.agents),
+        seeder: spent(&[after.seeder], &[before.seeder]),
+        tracker: spent(&[after.tracker], &[before.tracker]),
+    };
+    report.rss_peak_bytes = PeakMemory {
+        agent_max: after.agents.iter().map(|usage| usage.resident_peak).max(),
+        seeder: Some(after.seeder.resident_peak),
+        tracker: Some(after.tracker.resident_peak),
+    };
+    Ok(report)
+}
+
+/// All but the last start at once; the last one when the first has half of the image.
+async fn late(
+    site: &Site,
+    who: &[usize],
+    image: &Image,
+    args: &Args,
+) -> anyhow::Result<Vec<anyhow::Result<Pulled>>> {
+    let (Some((last, others)), [first, ..]) = (who.split_last(), &site.nodes[..]) else {
+        anyhow::bail!("a late node needs others before it");
+    };
+    anyhow::ensure!(!others.is_empty(), "a late node needs others before it");
+    let already = first.received();
+    let joins = async {
+        wait(HALF, "half of the image", async || {
+            Ok((first.received() - already >= image.made.bytes / 2).then_some(()))
+        })
+        .await?;
+        anyhow::Ok(pull(site, &[*last], image, way(args)).await)
+    };
+    let (mut pulls, late) = tokio::join!(pull(site, others, image, way(args)), joins);
+    pulls.extend(late?);
+    Ok(pulls)
+}
+
+/// Everything that is counted.
+struct State {
+    bytes: Vec<Bytes>,
+    agents: Vec<Usage>,
+    seeder: Usage,
+    tracker: Usage,
+    machine: cpu::Sample,
+    registry: crate::netns::registry::Mark,
+}
+
+impl State {
+    async fn take(site: &Site, eagle: &Eagle) -> anyhow::Result<Self> {
+        let mut bytes = Vec::new();
+        for agent in &eagle.agents {
+            bytes.push(settled(agent).await?);
+        }
+        let agents = eagle.agents.iter().map(|agent| agent.usage()).collect::<anyhow::Result<_>>()?;
+        let (seeder, tracker) = (eagle.seeder.usage()?, eagle.tracker.usage()?);
+        let (machine, registry) = (cpu::Sample::take(site)?, site.registry.mark()?);
+        Ok(Self { bytes, agents, seeder, tracker, machine, registry })
+    }
+}
+
+/// An agent's byte counters, when they no longer change: it counts a blob when it has been brought, which its runtime
+/// may notice first.
+async fn settled(agent: &crate::netns::eagle::Part) -> anyhow::Result<Bytes> {
+    let mut before = None;
+    until(Duration::from_secs(10), "an agent to be quiet", Duration::from_millis(100), async || {
+        let now = agent.bytes().await?;
+        let quiet = before == Some(now);
+        before = Some(now);
+        Ok(quiet.then_some(now))
+    })
+    .await
+}
+
+fn difference(after: Bytes, before: Bytes) -> Bytes {
+    Bytes {
+        store: after.store - before.store,
+        peers: after.peers - before.peers,
+        seeder: after.seeder - before.seeder,
+        origin: after.origin - before.origin,
+    }
+}
+
+fn node_report(name: &str, pulled: anyhow::Result<Pulled>, bytes: Bytes) -> NodeReport {
+    let name = name.to_owned();
+    match pulled {
+        Ok(pulled) => NodeReport {
+            name,
+            ok: true,
+            seconds: pulled.took.as_secs_f64(),
+            first_byte_s: pulled.first_byte.map(|first| first.as_secs_f64()),
+            bytes,
+        },
+        Err(error) => {
+            say(&format!("{name}: {error:#}"));
+            NodeReport { name, ok: false, seconds: 0.0, first_byte_s: None, bytes }
+        }
+    }
+}
