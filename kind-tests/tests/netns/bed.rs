@@ -20,10 +20,14 @@ fn what_a_dead_run_left_is_removed_and_what_lives_stays() {
     dead.set_keep(true);
     let (directory, (mark, value)) = (dead.directory().to_owned(), dead.mark());
     let mut process = enter(&left).args(["sleep", "600"]).env(mark, value).spawn().unwrap();
-    // Until its second program runs, the child still holds what it inherited: the lock.
-    let running = format!("/proc/{}/comm", process.id());
+    // A program is known by its environment, which it has last of all that it is given.
+    let marked = [mark.as_bytes(), b"=", value.as_encoded_bytes()].concat();
+    let environment = format!("/proc/{}/environ", process.id());
+    let comm = format!("/proc/{}/comm", process.id());
     let deadline = Instant::now() + Duration::from_secs(5);
-    while std::fs::read_to_string(&running).unwrap().trim() != "sleep" {
+    while std::fs::read_to_string(&comm).unwrap().trim() != "sleep"
+        || !std::fs::read(&environment).unwrap().split(|byte| *byte == 0).any(|entry| entry == marked)
+    {
         assert!(Instant::now() < deadline, "nothing was started");
         std::thread::yield_now();
     }
