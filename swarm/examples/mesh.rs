@@ -35,7 +35,8 @@ impl Member {
     async fn start(settings: &Settings, layout: PieceLayout, role: Role, pieces: MemoryPieces) -> Self {
         let rate = Rate::per_second(settings.rate);
         let limits = Arc::new(HostLimits::new(rate, rate));
-        let config = EngineConfig::new(PeerId::new(rand::random()), "127.0.0.1:0".parse().expect("address"), role);
+        let config =
+            EngineConfig::new(PeerId::new(rand::random()), "127.0.0.1:0".parse().expect("address"), role);
         let engine = Engine::start(config, limits, CancellationToken::new()).await.expect("engine");
         let pieces = Arc::new(pieces);
         let spec = SwarmSpec { id: SwarmId([1; 20]), layout, seeding: role == Role::Seeder };
@@ -80,6 +81,7 @@ async fn main() {
     for _ in 0..settings.agents {
         agents.push(Member::start(&settings, layout, Role::Agent, MemoryPieces::empty(layout)).await);
     }
+    let cpu = cpu_seconds();
     let begun = Instant::now();
     for (index, agent) in agents.iter().enumerate() {
         agent.swarm.add_peers(agents[..index].iter().map(|other| other.peer(Role::Agent)));
@@ -104,7 +106,8 @@ async fn main() {
     while let Some(time) = waits.join_next().await {
         times.push(time.expect("agent"));
     }
-    report(&settings, &mut times, &seeder, &agents, &blob);
+    let cpu = cpu_seconds() - cpu;
+    report(&settings, &mut times, cpu, &seeder, &agents, &blob);
 }
 
 async fn ingest(
@@ -122,7 +125,8 @@ async fn ingest(
             let due = Duration::from_secs_f64(range.end as f64 / settings.rate as f64);
             tokio::time::sleep_until(begun + due).await;
         }
-        let bytes = &blob[usize::try_from(range.start).expect("small")..usize::try_from(range.end).expect("small")];
+        let bytes =
+            &blob[usize::try_from(range.start).expect("small")..usize::try_from(range.end).expect("small")];
         seeder.pieces.write_verified(piece, bytes).expect("memory");
         let hash = &hashes[piece as usize..=piece as usize];
         seeder.swarm.push_hashes(piece, hash);
@@ -133,7 +137,14 @@ async fn ingest(
     }
 }
 
-fn report(settings: &Settings, times: &mut [Duration], seeder: &Member, agents: &[Member], blob: &[u8]) {
+fn report(
+    settings: &Settings,
+    times: &mut [Duration],
+    cpu: f64,
+    seeder: &Member,
+    agents: &[Member],
+    blob: &[u8],
+) {
     times.sort();
     let wrong = agents.iter().filter(|agent| agent.pieces.bytes() != blob).count();
     let size = settings.bytes as f64;
@@ -141,14 +152,14 @@ fn report(settings: &Settings, times: &mut [Duration], seeder: &Member, agents: 
     let ratio = |time: Duration| time.as_secs_f64() / unit;
     let wasted: u64 = agents.iter().map(|agent| agent.swarm.stats().wasted).sum();
     println!(
-        "N={} S={} MiB: p50 {:.3} max {:.3} (x {unit:.2} s), seeder copies {:.2}, wasted {:.2} %, wrong blobs {wrong}, cpu {:.2} s",
+        "N={} S={} MiB: p50 {:.3} max {:.3} (x {unit:.2} s), seeder copies {:.2}, wasted {:.2} %, wrong blobs {wrong}, cpu {cpu:.2} s = {:.2} s/GiB",
         settings.agents,
         settings.bytes >> 20,
         ratio(times[times.len() / 2]),
         ratio(times[times.len() - 1]),
         seeder.swarm.stats().uploaded as f64 / size,
         100.0 * wasted as f64 / size / settings.agents as f64,
-        cpu_seconds(),
+        cpu / (size * settings.agents as f64 / 1_073_741_824.0),
     );
 }
 

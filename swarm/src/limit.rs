@@ -15,8 +15,8 @@ use governor::clock::{Clock, Reference};
 use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
-use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::sync::{Mutex, Notify};
+use tokio::time::{Instant, timeout};
 
 /// Most bytes that a taker gets before the next one's turn.
 pub const PORTION: usize = 64 * 1024;
@@ -78,6 +78,7 @@ struct Budget {
     limiter: ArcSwapOption<Limiter>,
     // Whose turn it is, and bytes taken that do not fill a cell yet.
     turn: Mutex<usize>,
+    changed: Notify,
 }
 
 #[derive(Debug)]
@@ -92,6 +93,7 @@ impl Budget {
     fn set(&self, rate: Rate) {
         if rate.bytes_or_zero() != self.rate() {
             self.limiter.store(rate.0.map(|rate| Arc::new(Limiter::new(rate.get()))));
+            self.changed.notify_waiters();
         }
     }
 
@@ -109,6 +111,7 @@ impl Budget {
             let mut odd = self.turn.lock().await;
             *odd += portion;
             while *odd >= CELL {
+                let changed = self.changed.notified();
                 let Some(limiter) = self.limiter.load_full() else {
                     *odd = 0;
                     return;
@@ -116,7 +119,8 @@ impl Budget {
                 let cells = u32::try_from(*odd / CELL).unwrap_or(u32::MAX).min(limiter.burst.get());
                 match limiter.try_pass(NonZeroU32::new(cells).unwrap_or(NonZeroU32::MIN)) {
                     Ok(()) => *odd -= cells as usize * CELL,
-                    Err(wait) => tokio::time::sleep(wait).await,
+                    // Ends early when the limit changes.
+                    Err(wait) => drop(timeout(wait, changed).await),
                 }
             }
             left -= portion;
@@ -149,10 +153,10 @@ impl Limiter {
     }
 }
 
-/// Cells per [`BURST`] at `cells` per second, at least one.
+/// Cells per [`BURST`] at `cells` per second, at least four: below 400 KB/s a timer's millisecond is not lost that way.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the range")]
 fn burst_cells(cells: f64) -> u32 {
-    (cells * BURST.as_secs_f64()).clamp(1.0, f64::from(u32::MAX)) as u32
+    (cells * BURST.as_secs_f64()).clamp(4.0, f64::from(u32::MAX)) as u32
 }
 
 /// Tokio's clock for governor, so that a paused runtime pauses the limits too.

@@ -18,7 +18,11 @@
 mod fetch;
 mod link;
 mod pieces;
+#[cfg(test)]
+mod rounds;
 mod show;
+#[cfg(test)]
+mod tests;
 mod tuning;
 
 use std::time::Duration;
@@ -229,9 +233,11 @@ pub struct Mesh<K> {
     heard: Vec<u32>,
     readers: Vec<u32>,
     links: Vec<Link<K>>,
-    // Time of one piece at this node's own pace; zero until measured.
+    // Bytes per second that this node has lately moved one way, and the time of one piece at this pace; zero until
+    // measured.
+    pace: f64,
     slot: Duration,
-    last_tick: Duration,
+    last_tick: Option<Duration>,
     // Seeding only: pieces that are here, had by nobody and named to nobody; and to how many agents each was named.
     untold: PieceSet,
     told: Vec<u8>,
@@ -257,8 +263,9 @@ impl<K: Copy + Eq> Mesh<K> {
             heard: vec![0; size],
             readers: Vec::new(),
             links: Vec::new(),
+            pace: 0.0,
             slot: Duration::ZERO,
-            last_tick: Duration::ZERO,
+            last_tick: None,
             untold: if start.seeding { start.have.clone() } else { PieceSet::new(length) },
             told: if start.seeding { vec![0; size] } else { Vec::new() },
             have: start.have,
@@ -416,8 +423,7 @@ impl<K: Copy + Eq> Mesh<K> {
     }
 
     fn on_tick(&mut self, out: &mut Vec<Action<K>>) {
-        let since = self.now.saturating_sub(self.last_tick);
-        self.last_tick = self.now;
+        let since = self.now.saturating_sub(self.last_tick.replace(self.now).unwrap_or(self.now));
         self.measure(since);
         for at in 0..self.links.len() {
             self.judge(at, out);
@@ -436,9 +442,10 @@ impl<K: Copy + Eq> Mesh<K> {
             down += received;
             up += sent;
         }
-        let pace: f64 = f64::max(down, up);
-        if pace > 1.0 {
-            let slot = Duration::from_secs_f64(f64::from(self.piece_length) / pace);
+        // Falls slowly: a node that nothing reaches is stalled, not slow.
+        self.pace = f64::max(f64::max(down, up), self.pace * 0.99);
+        if self.pace > 1.0 {
+            let slot = Duration::from_secs_f64(f64::from(self.piece_length) / self.pace);
             self.slot = slot.min(self.tuning.longest_slot);
         }
     }

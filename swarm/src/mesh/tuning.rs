@@ -32,7 +32,7 @@ pub struct Tuning {
     pub dead: Duration,
     /// Two complete sides part after this time without a byte.
     pub idle: Duration,
-    /// No slot is taken to be longer, so that a slow origin does not make every wait long.
+    /// No slot is taken to be longer: a request is late after 2 s and a link dead after 4 s at the latest.
     pub longest_slot: Duration,
     /// Bytes that a seeder has named and not yet sent, over all agents (each at least 2, at most 16 pieces).
     pub named_bytes: u64,
@@ -58,7 +58,7 @@ impl Default for Tuning {
             dead_slots: 16,
             dead: Duration::from_secs(3),
             idle: Duration::from_secs(2),
-            longest_slot: Duration::from_secs(1),
+            longest_slot: Duration::from_millis(250),
             named_bytes: 8 << 20,
             firsts_under_way: 1,
             seconds: 4,

@@ -1,0 +1,12 @@
+//! The engine on real sockets, over loopback, with blobs in memory.
+
+#[path = "wire/failures.rs"]
+mod failures;
+#[path = "wire/foreign.rs"]
+mod foreign;
+#[path = "wire/rollout.rs"]
+mod rollout;
+#[path = "wire/support.rs"]
+mod support;
+#[path = "wire/trackers.rs"]
+mod trackers;
