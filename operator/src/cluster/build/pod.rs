@@ -25,12 +25,15 @@ const CONFIG_DIRECTORY: &str = "/etc/eagle/config";
 
 /// A Pod of `part` with `spec`, marked by its configuration's `hash`.
 pub(super) fn template(cluster: &ValidatedCluster, part: Part, hash: &str, spec: PodSpec) -> PodTemplateSpec {
+    let ports = spec.containers.first().and_then(|container| container.ports.as_ref());
+    let admin = ports.and_then(|ports| ports.last()).map_or(0, |port| port.container_port);
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(cluster.owner.labels(Some(part))),
             annotations: Some(BTreeMap::from([
                 (HASH_ANNOTATION.to_owned(), hash.to_owned()),
                 ("prometheus.io/scrape".to_owned(), "true".to_owned()),
+                ("prometheus.io/port".to_owned(), admin.to_string()),
             ])),
             ..ObjectMeta::default()
         }),
