@@ -98,7 +98,7 @@ impl Agent {
         })?;
         let limits = Arc::new(HostLimits::new(config.limits.upload, config.limits.download));
         let shutdown = context.shutdown.token();
-        let engine = start_engine(config, &limits, &shutdown).await?;
+        let engine = start_engine(config, &limits, &shutdown)?;
         let peer = engine.local_addr();
         let listener = TcpListener::bind(config.mirror.listen).await;
         let listener =
@@ -154,7 +154,7 @@ pub async fn run(config: AgentConfig, context: Context) -> Result<(), AgentError
     agent.wait().await
 }
 
-async fn start_engine(
+fn start_engine(
     config: &AgentConfig,
     limits: &Arc<HostLimits>,
     shutdown: &CancellationToken,
@@ -164,7 +164,6 @@ async fn start_engine(
     engine.connections_per_swarm = config.peer.connections_per_swarm;
     engine.connections = config.peer.connections;
     Engine::start(engine, limits.clone(), shutdown.clone())
-        .await
         .map_err(|source| AgentError::Engine { address: config.peer.listen, source })
 }
 

@@ -37,7 +37,7 @@ impl Member {
         let limits = Arc::new(HostLimits::new(rate, rate));
         let config =
             EngineConfig::new(PeerId::new(rand::random()), "127.0.0.1:0".parse().expect("address"), role);
-        let engine = Engine::start(config, limits, CancellationToken::new()).await.expect("engine");
+        let engine = Engine::start(config, limits, CancellationToken::new()).expect("engine");
         let pieces = Arc::new(pieces);
         let spec = SwarmSpec { id: SwarmId([1; 20]), layout, seeding: role == Role::Seeder };
         let swarm = engine.join(spec, pieces.clone()).expect("swarm");

@@ -113,8 +113,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Listens on `config.listen` and runs until `shutdown`.
-    pub async fn start(
+    /// Listens on `config.listen` and runs until `shutdown`. To be called within a tokio runtime.
+    pub fn start(
         config: EngineConfig,
         limits: Arc<HostLimits>,
         shutdown: CancellationToken,
@@ -136,7 +136,9 @@ impl Engine {
         tokio::spawn(async move {
             shutdown.cancelled().await;
             let states: Vec<Arc<State>> = ending.swarms.lock().values().cloned().collect();
-            states.iter().for_each(|state| state.leave());
+            for state in &states {
+                state.leave();
+            }
             ending.lazy.lock().clear();
         });
         Ok(Self { node })

@@ -59,7 +59,7 @@ pub fn limited(rate: u64) -> Arc<HostLimits> {
 pub async fn engine(role: Role, limits: Arc<HostLimits>, shutdown: &CancellationToken) -> Engine {
     let mut config = EngineConfig::new(PeerId::new(rand::random()), "127.0.0.1:0".parse().unwrap(), role);
     config.lazy_idle = Duration::ZERO;
-    Engine::start(config, limits, shutdown.clone()).await.unwrap()
+    Engine::start(config, limits, shutdown.clone()).unwrap()
 }
 
 impl Member {
