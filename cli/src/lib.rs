@@ -58,7 +58,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let result = match cli.command {
-        Command::Demo(args) => demo::run(args),
+        Command::Demo(args) => demo::run(&args),
         // Command::Up(args) => up::run(args),
         Command::Agent(args) => role::agent(&args),
         Command::Seeder(args) => role::seeder(&args),

@@ -89,7 +89,10 @@ where
 {
     let file = match &args.config {
         Some(file) if !args.print_default_config => file,
-        _ => return print(&config::print_default::<C>()),
+        _ => {
+            print(&config::print_default::<C>());
+            return Ok(());
+        }
     };
     let config: C = read(file)?;
     let telemetry = telemetry(&config);
@@ -141,7 +144,6 @@ pub fn init_log(telemetry: &Telemetry) -> Result<(), log::LogError> {
 }
 
 #[expect(clippy::print_stdout, reason = "the configuration is this command's output")]
-fn print(text: &str) -> anyhow::Result<()> {
+fn print(text: &str) {
     print!("{text}");
-    Ok(())
 }

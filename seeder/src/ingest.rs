@@ -33,7 +33,7 @@ mod pull;
 pub mod turns;
 
 /// A blob's swarm is left when nobody has asked for it for this long; the next question joins it again.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 /// How often idle blobs are looked for.
 const SWEEP: Duration = Duration::from_secs(10);
 
@@ -163,7 +163,7 @@ impl Ingests {
     async fn start(&self, repository: &Repository, digest: &Digest) -> Result<Arc<Open>, OpenError> {
         let parts = &self.shared.parts;
         if let Some(blob) = parts.cache.get(digest) {
-            return self.from_store(blob);
+            return self.open_stored(blob);
         }
         if let Some(refusal) = parts.access.refusal(repository, digest).await {
             return Err(OpenError::Upstream(refusal));
@@ -176,10 +176,10 @@ impl Ingests {
                 return Err(OpenError::Upstream(error));
             }
         };
-        self.from_origin(repository, digest, body).await
+        self.begin(repository, digest, body).await
     }
 
-    fn from_store(&self, blob: Arc<Blob>) -> Result<Arc<Open>, OpenError> {
+    fn open_stored(&self, blob: Arc<Blob>) -> Result<Arc<Open>, OpenError> {
         let meta = blob.meta();
         let layout = blob.layout();
         let hashes = match meta.piece_hashes {
@@ -192,7 +192,7 @@ impl Ingests {
         Ok(Arc::new(Open::new(list, Source::Blob(blob), swarm)))
     }
 
-    async fn from_origin(
+    async fn begin(
         &self,
         repository: &Repository,
         digest: &Digest,

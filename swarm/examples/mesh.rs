@@ -32,7 +32,7 @@ struct Member {
 }
 
 impl Member {
-    async fn start(settings: &Settings, layout: PieceLayout, role: Role, pieces: MemoryPieces) -> Self {
+    fn start(settings: &Settings, layout: PieceLayout, role: Role, pieces: MemoryPieces) -> Self {
         let rate = Rate::per_second(settings.rate);
         let limits = Arc::new(HostLimits::new(rate, rate));
         let config =
@@ -76,10 +76,10 @@ async fn main() {
     let hashes = MemoryPieces::hashes(layout, &blob);
     let pieces =
         if settings.cold { MemoryPieces::empty(layout) } else { MemoryPieces::full(layout, blob.clone()) };
-    let seeder = Member::start(&settings, layout, Role::Seeder, pieces).await;
+    let seeder = Member::start(&settings, layout, Role::Seeder, pieces);
     let mut agents = Vec::new();
     for _ in 0..settings.agents {
-        agents.push(Member::start(&settings, layout, Role::Agent, MemoryPieces::empty(layout)).await);
+        agents.push(Member::start(&settings, layout, Role::Agent, MemoryPieces::empty(layout)));
     }
     let cpu = cpu_seconds();
     let begun = Instant::now();

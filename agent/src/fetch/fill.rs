@@ -32,7 +32,7 @@ const WATCH: Duration = Duration::from_millis(100);
 /// here. Longer than the seeder's own patience with one connection.
 const SEEDER_PATIENCE: Duration = Duration::from_secs(15);
 /// No source has given a byte for this long: the fetch has failed.
-const GIVE_UP: Duration = Duration::from_secs(60);
+const GIVE_UP: Duration = Duration::from_mins(1);
 
 /// How a fetch begins.
 enum Beginning {

@@ -96,7 +96,9 @@ mod tests {
             .into_iter()
             .map(|frames| {
                 let mut out = BytesMut::new();
-                frames.iter().for_each(|frame| frame.encode(&mut out));
+                for frame in frames {
+                    frame.encode(&mut out);
+                }
                 Ok(out.freeze())
             })
             .collect();

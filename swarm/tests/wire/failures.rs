@@ -82,7 +82,9 @@ async fn when_the_seeder_dies_agents_share_what_there_is_and_go_on_with_another(
     .await;
     assert!(!agents[0].pieces.verified().is_full());
     let second = Member::start(Role::Seeder, full(), unlimited()).await;
-    agents.iter().for_each(|agent| agent.swarm.add_peers([second.peer()]));
+    for agent in &agents {
+        agent.swarm.add_peers([second.peer()]);
+    }
     for agent in &agents {
         agent.complete().await;
         assert!(agent.pieces.bytes() == blob);

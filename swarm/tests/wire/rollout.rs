@@ -21,7 +21,9 @@ fn ingest(seeder: &Member, agents: &[Member], blob: &[u8], pieces: std::ops::Ran
         let hash = [hashes[piece as usize]];
         seeder.swarm.push_hashes(piece, &hash);
         seeder.swarm.piece_ready(piece);
-        agents.iter().for_each(|agent| agent.swarm.push_hashes(piece, &hash));
+        for agent in agents {
+            agent.swarm.push_hashes(piece, &hash);
+        }
     }
 }
 
