@@ -24,6 +24,7 @@ enum Bench {
 }
 
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 struct Args {
     /// How many nodes there are
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=64))]
@@ -34,7 +35,7 @@ struct Args {
     /// The registry's link, each way
     #[arg(long, default_value = "200mbit")]
     origin_link: Rate,
-    /// The image, LAYERSxSIZE [default: 4x64MiB; small: 20x64KiB]
+    /// The image, `LAYERSxSIZE` [default: 4x64MiB; small: 20x64KiB]
     #[arg(long)]
     layers: Option<Layers>,
     /// What is measured

@@ -1,5 +1,6 @@
 //! A node's container runtime: a real containerd with directories, a socket and registry hosts of its own.
 
+use std::fmt::Write as _;
 use std::fs::{read_dir, read_to_string};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -103,7 +104,7 @@ impl Containerd {
             }
         };
         let mut first_byte = None;
-        let first = wait(Duration::from_secs(240), "a first byte", async || {
+        let first = wait(Duration::from_mins(4), "a first byte", async || {
             Ok(self.has_layer_bytes(&made.layers).then(|| started.elapsed()))
         });
         tokio::pin!(pull, first);
@@ -181,7 +182,7 @@ fn set_hosts(directory: &Path, hosts: &[String]) -> anyhow::Result<()> {
     std::fs::create_dir_all(&folder)?;
     let mut text = format!("server = {:?}\n", hosts.last().context("no hosts")?);
     for host in hosts {
-        text += &format!("[host.{host:?}]\n  capabilities = [\"pull\", \"resolve\"]\n");
+        write!(text, "[host.{host:?}]\n  capabilities = [\"pull\", \"resolve\"]\n")?;
     }
     let new = folder.join("hosts.toml.new");
     std::fs::write(&new, text)?;

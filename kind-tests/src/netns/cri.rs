@@ -14,7 +14,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tonic_prost::ProstCodec;
 
 /// Longest wait for one call. A pull over the slowest link used here takes half of it.
-const CALL: Duration = Duration::from_secs(240);
+const CALL: Duration = Duration::from_mins(4);
 
 /// A client of one runtime.
 #[derive(Clone, Debug)]

@@ -19,7 +19,7 @@ use tokio_util::io::ReaderStream;
 use super::network::Namespace;
 
 /// Longest wait for a whole answer.
-const ANSWER: Duration = Duration::from_secs(120);
+const ANSWER: Duration = Duration::from_mins(2);
 /// Bytes of a file read at once.
 const CHUNK: usize = 256 << 10;
 

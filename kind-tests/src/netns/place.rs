@@ -110,7 +110,7 @@ fn remove(directory: &Path) -> anyhow::Result<()> {
             let name = namespace?.file_name();
             if name.to_string_lossy().starts_with(&prefix) {
                 let status = Command::new("ip").args(["netns", "del"]).arg(&name).status()?;
-                ensure!(status.success(), "cannot delete namespace {name:?}");
+                ensure!(status.success(), "cannot delete namespace {}", name.display());
             }
         }
     }
