@@ -106,7 +106,7 @@ impl Agent {
         let address = listener.local_addr().unwrap_or(config.mirror.listen);
 
         let metrics = context.metrics.register("eagle_agent", Metrics::register);
-        let mirror = build(config, cache, engine, limits.clone(), metrics.clone(), &shutdown)?;
+        let mirror = build(config, cache, engine, metrics.clone(), &shutdown)?;
         let fetcher = mirror.fetcher.clone();
         let mut tasks = eagle_runtime::tasks::Tasks::until(shutdown.clone());
         let server =
@@ -172,7 +172,6 @@ fn build(
     config: &AgentConfig,
     cache: Cache,
     engine: Engine,
-    limits: Arc<HostLimits>,
     metrics: Metrics,
     shutdown: &CancellationToken,
 ) -> Result<Mirror, AgentError> {
@@ -191,10 +190,10 @@ fn build(
         access,
         seeders,
         registries,
+        limits: engine.limits().clone(),
         engine,
         announce,
         seeding,
-        limits,
         key,
         metrics: metrics.clone(),
         stall: config.mirror.stall_timeout.0,

@@ -144,6 +144,11 @@ impl Engine {
         Ok(Self { node })
     }
 
+    /// The node's budgets.
+    pub fn limits(&self) -> &Arc<HostLimits> {
+        &self.node.limits
+    }
+
     /// Where peers reach it: the configured address with the port that was bound.
     pub fn local_addr(&self) -> SocketAddr {
         self.node.address()

@@ -1,3 +1,5 @@
+//! What the mesh owes its node, whatever happens around it.
+
 use std::time::Duration;
 
 use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq, proptest};

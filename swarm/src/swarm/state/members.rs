@@ -1,0 +1,130 @@
+//! Who is connected in a swarm, who failed and who may not come back.
+
+use std::sync::Arc;
+
+use eagle_core::swarm_id::PeerId;
+
+use super::{Core, State};
+use crate::mesh::{Input, Kind, Why};
+use crate::swarm::counts::SwarmStats;
+use crate::swarm::link::{Arrival, Link};
+use crate::wire;
+
+/// Most failed peers remembered until the announce client asks: twice what one announce carries.
+const MAX_FAILED: usize = 64;
+
+/// Why a connection is not taken into a swarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error("the peer is this node itself")]
+    Own,
+    #[error("the peer has sent wrong bytes before")]
+    Banned,
+    #[error("the swarm has as many connections as it may")]
+    Full,
+    #[error("the peer is connected already")]
+    Duplicate,
+    #[error("the swarm has been left")]
+    Left,
+}
+
+impl State {
+    pub(crate) fn stats(&self) -> SwarmStats {
+        let peers = self.core.lock().links.iter().map(|link| link.stats()).collect();
+        self.counts.read(peers)
+    }
+
+    pub(crate) fn take_failed(&self) -> Vec<PeerId> {
+        std::mem::take(&mut self.core.lock().failed)
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        !self.core.lock().failed.is_empty()
+    }
+
+    /// Whether a seeder is connected.
+    pub(crate) fn has_seeder(&self) -> bool {
+        self.core.lock().links.iter().any(|link| link.kind() == Kind::Seeder)
+    }
+
+    /// Remembers a peer that could not be used or was lost.
+    pub(crate) fn note_failed(&self, peer: PeerId) {
+        let mut core = self.core.lock();
+        if core.failed.len() < MAX_FAILED && !core.failed.contains(&peer) {
+            core.failed.push(peer);
+        }
+    }
+
+    pub(crate) fn is_connected(&self, peer: PeerId) -> bool {
+        self.core.lock().links.iter().any(|link| link.peer == peer)
+    }
+
+    pub(crate) fn is_banned(&self, peer: PeerId) -> bool {
+        self.core.lock().banned.contains(&peer)
+    }
+
+    /// Links that there are, introduced or not.
+    pub(crate) fn links(&self) -> usize {
+        self.core.lock().links.len()
+    }
+
+    /// Takes a connection in. Of two with one peer the one stays that the smaller peer id dialled, on both sides; a
+    /// second one dialled from the same side replaces the first, which that side has given up.
+    pub(crate) fn attach(&self, arrival: &Arrival) -> Result<Arc<Link>, Refused> {
+        let (own, peer) = (self.node.peer_id(), arrival.greeting.peer);
+        if peer == own {
+            return Err(Refused::Own);
+        }
+        let mut core = self.core.lock();
+        if self.has_left() {
+            return Err(Refused::Left);
+        }
+        if core.banned.contains(&peer) {
+            return Err(Refused::Banned);
+        }
+        if let Some(other) = core.links.iter().find(|link| link.peer == peer) {
+            let ours_counts = own < peer;
+            if other.dialled != arrival.dialled && arrival.dialled != ours_counts {
+                return Err(Refused::Duplicate);
+            }
+            other.close(Some(Why::Complete));
+        } else if core.links.len() >= self.node.connections_per_swarm() {
+            return Err(Refused::Full);
+        }
+        let link = Arc::new(Link::new(self.node.next_link(), arrival));
+        core.links.push(link.clone());
+        drop(core);
+        self.node.stir();
+        Ok(link)
+    }
+
+    /// The peer has said what it is: the mesh may use it.
+    pub(crate) fn on_introduced(&self, link: &Arc<Link>) {
+        let mut core = self.core.lock();
+        let wants = !core.mesh.have().is_full() && !self.spec.seeding;
+        // A bitfield, if it is shown one, is the first message it gets (BEP 3).
+        self.run(&mut core, [Input::Joined { peer: link.id, kind: link.kind() }]);
+        link.send(|outbox| {
+            wire::put_unchoke(outbox.control());
+            if wants {
+                wire::put_interested(outbox.control());
+            }
+        });
+        self.publish_live(&core);
+    }
+
+    /// The connection is gone.
+    pub(crate) fn detach(&self, link: &Link) {
+        let mut core = self.core.lock();
+        core.links.retain(|other| other.id != link.id);
+        self.run(&mut core, [Input::Left { peer: link.id }]);
+        self.publish_live(&core);
+        drop(core);
+        self.node.attend();
+    }
+
+    fn publish_live(&self, core: &Core) {
+        let live = u32::try_from(core.mesh.neighbours()).unwrap_or(u32::MAX);
+        self.progress.send_modify(|progress| progress.live = live);
+    }
+}
