@@ -34,6 +34,7 @@ use seeding::Seeding;
 use upstream::Ladder;
 
 pub mod ahead;
+pub mod containerd;
 pub mod fetch;
 pub mod metrics;
 pub mod mirror;

@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 
 pub mod demo;
 pub mod role;
-// pub mod up;
+pub mod up;
 
 /// Exit code of a configuration that cannot be used (`EX_CONFIG` of sysexits.h).
 const EXIT_CONFIG: u8 = 78;
@@ -27,8 +27,8 @@ struct Cli {
 enum Command {
     /// Show Eagle at work on this machine: a registry, a tracker, a seeder and some agents pull an image at once
     Demo(demo::Args),
-    // (up)
-    // Up(up::Args),
+    /// Run Eagle on this host without Kubernetes: the first host runs all parts, every other joins it
+    Up(up::Args),
     /// Run a node's agent: the registry mirror for its container runtime, and its peer in the swarms
     Agent(role::Args),
     /// Run a seeder: pulls each blob from its registry once and is the first peer of every swarm
@@ -59,7 +59,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let result = match cli.command {
         Command::Demo(args) => demo::run(&args),
-        // Command::Up(args) => up::run(args),
+        Command::Up(args) => up::run(&args),
         Command::Agent(args) => role::agent(&args),
         Command::Seeder(args) => role::seeder(&args),
         Command::Tracker(args) => role::tracker(&args),
