@@ -9,6 +9,7 @@ pub mod docker;
 pub mod eagle;
 pub mod folders;
 pub mod gate;
+pub mod groups;
 pub mod http;
 pub mod network;
 pub mod place;

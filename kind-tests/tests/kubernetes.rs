@@ -1,0 +1,4 @@
+//! Eagle on a real Kubernetes. Needs root.
+
+#[path = "kubernetes/bed.rs"]
+mod bed;
