@@ -1,10 +1,11 @@
-//! Tasks of this repository: `cargo xtask test | tidy | bench | gen`.
+//! Tasks of this repository: `cargo xtask test | tidy | bench | gen | image`.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 mod generate;
+mod image;
 mod install;
 mod run;
 mod test;
@@ -31,6 +32,8 @@ enum Command {
     },
     /// Write every generated file anew
     Gen,
+    /// The container image of Eagle, as an OCI image layout; pushes it if told to
+    Image(image::Args),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::tidy().map(|()| true),
         Command::Bench { args } => bench(&args).map(|()| true),
         Command::Gen => generate::generate().map(|()| true),
+        Command::Image(args) => image::image(&args).map(|()| true),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
