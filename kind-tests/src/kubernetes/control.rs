@@ -164,7 +164,7 @@ impl Control {
         let own = self.namespace.address();
         let corefile = self.directory.join("Corefile");
         let text = format!(
-            ".:53 {{\n  bind {own}\n  ready {own}:8181\n  errors\n  cache 5\n  kubernetes {DOMAIN} in-addr.arpa {{\n    \
+            ".:53 {{\n  ready {own}:8181\n  errors\n  cache 5\n  kubernetes {DOMAIN} in-addr.arpa {{\n    \
              kubeconfig {kubeconfig} test\n    ttl 5\n  }}\n}}\n"
         );
         std::fs::write(&corefile, text)?;
