@@ -22,7 +22,7 @@ pub fn make(name: &str) -> anyhow::Result<()> {
         let file = Path::new(ROOT).join("cgroup.subtree_control");
         std::fs::write(&file, CONTROLLERS).with_context(|| format!("cannot write {}", file.display()))?;
     }
-    for root in hierarchies()? {
+    for root in hierarchies()?.into_iter().filter(|root| unified || !is_newer(root)) {
         let group = root.join(name);
         std::fs::create_dir_all(&group).with_context(|| format!("cannot make {}", group.display()))?;
         // A new group of the older kind has no processors and no memory until it is told.
@@ -66,19 +66,24 @@ pub(super) fn remove(prefix: &str) -> anyhow::Result<()> {
 }
 
 fn is_unified() -> bool {
-    Path::new(ROOT).join("cgroup.controllers").is_file()
+    is_newer(Path::new(ROOT))
 }
 
-/// The roots of all hierarchies: one on a system of the newer kind, one for each controller on one of the older.
+fn is_newer(root: &Path) -> bool {
+    root.join("cgroup.controllers").is_file()
+}
+
+/// The roots of all hierarchies: one on a system of the newer kind. On one of the older, one for each controller, and
+/// perhaps one of the newer kind beside them, which container runtimes use for naming only.
 fn hierarchies() -> anyhow::Result<Vec<PathBuf>> {
     if is_unified() {
         return Ok(vec![ROOT.into()]);
     }
     let mut roots = Vec::new();
     for entry in read_dir(ROOT).with_context(|| format!("cannot list {ROOT}"))? {
-        // Some have two names; one of the newer kind beside them has no controllers.
+        // Some have two names.
         let root = std::fs::canonicalize(entry?.path())?;
-        if root.join("cgroup.procs").is_file() && !root.join("cgroup.controllers").is_file() && !roots.contains(&root) {
+        if root.join("cgroup.procs").is_file() && !roots.contains(&root) {
             roots.push(root);
         }
     }

@@ -16,7 +16,12 @@ async fn pods_run_on_all_nodes() {
     kubectl.run(&["rollout", "status", "daemonset/one", "--timeout=120s"]).await.unwrap();
     eprintln!("pods ready after {:.1} s", started.elapsed().as_secs_f64());
     let directory = cluster.site.place.directory().to_owned();
+    let group_of_node = cluster.nodes()[0].machine().group().to_owned();
     drop(cluster);
     assert!(!directory.try_exists().unwrap());
+    for group in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/memory"] {
+        let gone = std::path::Path::new(group).join(&group_of_node).try_exists();
+        assert!(!gone.unwrap(), "{group}/{group_of_node}");
+    }
     eprintln!("gone after {:.1} s", started.elapsed().as_secs_f64());
 }
