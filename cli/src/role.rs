@@ -31,13 +31,13 @@ pub fn agent(args: &Args) -> anyhow::Result<()> {
     start(
         args,
         |config: &AgentConfig| &config.telemetry,
-        |config, context| async move {
+        |mut config, context| async move {
+            config.node = or_environment(config.node, "EAGLE_NODE");
+            config.zone = or_environment(config.zone, "EAGLE_ZONE");
             let agent = eagle_agent::Agent::start(&config, &context).await?;
             context.readiness.set("mirror", true, "");
-            let limits = agent.limits().clone();
-            reload_limits(args, move |config: AgentConfig| {
-                limits.set(config.limits.upload, config.limits.download);
-            });
+            let throttle = agent.throttle().clone();
+            reload_limits(args, move |config: AgentConfig| throttle.configure(&config.limits));
             Ok(agent.wait().await?)
         },
     )
@@ -48,7 +48,8 @@ pub fn seeder(args: &Args) -> anyhow::Result<()> {
     start(
         args,
         |config: &SeederConfig| &config.telemetry,
-        |config, context| async move {
+        |mut config, context| async move {
+            config.zone = or_environment(config.zone, "EAGLE_ZONE");
             let seeder = eagle_seeder::Seeder::start(&config, &context).await?;
             context.readiness.set("api", true, "");
             let limits = seeder.limits().clone();
@@ -58,6 +59,11 @@ pub fn seeder(args: &Args) -> anyhow::Result<()> {
             Ok(seeder.wait().await?)
         },
     )
+}
+
+/// What the file leaves open, a Pod may say by its environment: all nodes have the same file.
+fn or_environment(configured: String, variable: &str) -> String {
+    if configured.is_empty() { std::env::var(variable).unwrap_or_default() } else { configured }
 }
 
 /// `eagle tracker`.

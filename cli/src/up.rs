@@ -150,14 +150,15 @@ async fn up(args: &Args, context: &Context) -> anyhow::Result<()> {
     }
     context.readiness.set("mirror", true, "");
     say(&advice::advice(args, &mirror, &parts, admin));
-    let mut limited = vec![agent.limits().clone()];
-    limited.extend(first.iter().map(|(_, seeder)| seeder.limits().clone()));
+    let throttle = agent.throttle().clone();
+    let seeder = first.as_ref().map(|(_, seeder)| seeder.limits().clone());
     if let Some(file) = args.limits.clone() {
         let share = Share::of(args);
         role::reload(file, read_limits, move |limits| {
             let limits = share.take(&limits);
-            for limited in &limited {
-                limited.set(limits.upload, limits.download);
+            throttle.configure(&limits);
+            if let Some(seeder) = &seeder {
+                seeder.set(limits.upload, limits.download);
             }
         });
     }
