@@ -8,8 +8,10 @@
 pub mod authority;
 pub mod cluster;
 pub mod control;
+pub mod eagle;
 pub mod kubectl;
 pub mod machine;
 pub mod node;
+pub mod told;
 pub mod tools;
 pub mod workload;

@@ -7,3 +7,5 @@
 
 #[path = "kubernetes/bed.rs"]
 mod bed;
+#[path = "kubernetes/life.rs"]
+mod life;

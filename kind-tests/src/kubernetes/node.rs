@@ -10,6 +10,7 @@ use super::machine::Machine;
 use super::tools;
 use super::workload::SANDBOX;
 use crate::netns::containerd::snapshotter;
+use crate::netns::cri::Cri;
 use crate::netns::place::Place;
 use crate::netns::process::Process;
 use crate::netns::wait::wait;
@@ -31,6 +32,7 @@ pub struct Node {
     kubelet: Process,
     proxy: Process,
     containerd: Process,
+    cri: Cri,
 }
 
 impl Node {
@@ -51,9 +53,9 @@ impl Node {
         let command = ["env", &path, &tools::program("containerd")?, "--log-level", "warn"];
         let mut containerd = machine.run(place, "containerd", &command)?;
         let socket = machine.outside("/run/containerd/containerd.sock");
-        wait(START, "containerd to listen", async || {
+        let cri = wait(START, "containerd to listen", async || {
             containerd.check()?;
-            Ok(tokio::net::UnixStream::connect(&socket).await.ok())
+            Ok(Cri::connect(&socket).await.ok())
         })
         .await?;
 
@@ -80,7 +82,7 @@ impl Node {
             "--conntrack-max-per-core=0".to_owned(),
         ];
         let proxy = machine.run(place, "kube-proxy", &flags.each_ref().map(String::as_str))?;
-        Ok(Self { machine, number, kubelet, proxy, containerd })
+        Ok(Self { machine, number, kubelet, proxy, containerd, cri })
     }
 
     /// Its machine.
@@ -96,6 +98,11 @@ impl Node {
     /// What brings another machine's packets to its Pods.
     pub fn route(&self) -> String {
         format!("ip route replace 10.10.{}.0/24 via {}", self.number, self.machine.namespace().address())
+    }
+
+    /// Whether its runtime has `image`, ready to run.
+    pub async fn has_image(&self, image: &str) -> anyhow::Result<bool> {
+        self.cri.has(image).await
     }
 
     /// Fails if one of its programs has ended.
