@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub mod demo;
+pub mod operator;
 pub mod role;
 pub mod up;
 
@@ -35,6 +36,8 @@ enum Command {
     Seeder(role::Args),
     /// Run a tracker: knows who has what and hands out good peers
     Tracker(role::Args),
+    /// Run the operator on Kubernetes: EagleClusters become running parts, ImagePrefetches become images on nodes
+    Operator(eagle_operator::Args),
 }
 
 /// A configuration error, told apart by its exit code.
@@ -63,6 +66,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Agent(args) => role::agent(&args),
         Command::Seeder(args) => role::seeder(&args),
         Command::Tracker(args) => role::tracker(&args),
+        Command::Operator(args) => operator::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

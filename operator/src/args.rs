@@ -37,4 +37,20 @@ impl Args {
         let service = format!("http://eagle-operator.{}.svc:{}", self.namespace, self.control_listen.port());
         self.control_url.clone().unwrap_or(service)
     }
+
+    /// All of it as TOML, for `/config`. There is no secret among it.
+    pub fn shown(&self) -> String {
+        let lines = [
+            ("namespace", self.namespace.clone()),
+            ("image", self.image.clone()),
+            ("identity", self.identity.clone()),
+            ("control_listen", self.control_listen.to_string()),
+            ("control_url", self.control_url()),
+            ("admin_listen", self.admin_listen.to_string()),
+            ("log", self.log.clone()),
+        ];
+        let mut text: String = lines.iter().map(|(key, value)| format!("{key} = {value:?}\n")).collect();
+        text += &format!("leader_election = {}\n", !self.no_leader_election);
+        text
+    }
 }
