@@ -8,8 +8,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::string::Ia5String;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, SanType,
 };
 use serde_json::json;
 
@@ -45,7 +45,11 @@ impl Authority {
         let key = KeyPair::generate()?;
         let certificate = params.self_signed(&key)?.pem();
         let tokens = KeyPair::generate()?;
-        let files = [("ca.crt", &certificate), ("sa.key", &tokens.serialize_pem()), ("sa.pub", &tokens.public_key_pem())];
+        let files = [
+            ("ca.crt", &certificate),
+            ("sa.key", &tokens.serialize_pem()),
+            ("sa.pub", &tokens.public_key_pem()),
+        ];
         for (file, text) in files {
             std::fs::write(directory.join(file), text).with_context(|| format!("cannot write {file}"))?;
         }
@@ -69,7 +73,8 @@ impl Authority {
     ) -> anyhow::Result<(String, String)> {
         let mut params = CertificateParams::default();
         params.distinguished_name = name(identity);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
         for address in addresses {
             params.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(*address)));
         }
@@ -98,7 +103,8 @@ impl Authority {
             "contexts": [{ "name": "test", "context": { "cluster": "test", "user": "me" } }],
         });
         let path = self.directory.join(format!("{file}.conf"));
-        std::fs::write(&path, config.to_string()).with_context(|| format!("cannot write {}", path.display()))?;
+        std::fs::write(&path, config.to_string())
+            .with_context(|| format!("cannot write {}", path.display()))?;
         Ok(path.display().to_string())
     }
 }

@@ -151,8 +151,11 @@ impl Control {
             "--use-service-account-credentials=true".to_owned(),
             "--leader-elect=false".to_owned(),
         ];
-        let scheduler =
-            [program("kube-scheduler")?, format!("--kubeconfig={scheduler}"), "--leader-elect=false".to_owned()];
+        let scheduler = [
+            program("kube-scheduler")?,
+            format!("--kubeconfig={scheduler}"),
+            "--leader-elect=false".to_owned(),
+        ];
         self.run(place, &flags.each_ref().map(String::as_str))?;
         self.run(place, &scheduler.each_ref().map(String::as_str))
     }

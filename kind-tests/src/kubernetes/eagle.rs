@@ -51,7 +51,18 @@ pub async fn install(cluster: &Cluster, tag: &str) -> anyhow::Result<()> {
     let wait = ["--wait", "--timeout", "120s"];
     let crds = ["upgrade", "--install", "eagle-crds", &crds, "--namespace", NAMESPACE, "--create-namespace"];
     cluster.kubectl().helm(&[&crds[..], &wait].concat()).await?;
-    let eagle = ["upgrade", "--install", "eagle", &eagle, "--namespace", NAMESPACE, "--set", &repository, "--set", &tag];
+    let eagle = [
+        "upgrade",
+        "--install",
+        "eagle",
+        &eagle,
+        "--namespace",
+        NAMESPACE,
+        "--set",
+        &repository,
+        "--set",
+        &tag,
+    ];
     cluster.kubectl().helm(&[&eagle[..], &wait].concat()).await?;
     Ok(())
 }
@@ -135,7 +146,9 @@ pub fn configuration(node: &Node) -> anyhow::Result<BTreeMap<PathBuf, Vec<u8>>> 
 }
 
 fn read_below(directory: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) -> anyhow::Result<()> {
-    for entry in std::fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))? {
+    for entry in
+        std::fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))?
+    {
         let path = entry?.path();
         if path.is_dir() {
             read_below(&path, files)?;

@@ -43,8 +43,18 @@ impl Machine {
             r#"hostname "$1" && mount --make-rshared / && {binds}touch "$0/up" && exec sleep infinity"#
         );
         let (at, log) = (directory.display().to_string(), directory.join("machine.log"));
-        let command =
-            ["unshare", "--mount", "--uts", "--propagation", "private", "sh", "-c", &script, &at, namespace.part()];
+        let command = [
+            "unshare",
+            "--mount",
+            "--uts",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            &script,
+            &at,
+            namespace.part(),
+        ];
         let output = Output { out: &log, errors: &log };
         let mut holder = Process::start(place, &namespace, "a machine", &output, command)?;
         wait(START, "a machine to be up", async || {

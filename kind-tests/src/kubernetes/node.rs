@@ -45,11 +45,15 @@ impl Node {
         registry: &str,
     ) -> anyhow::Result<Self> {
         network(&machine, number)?;
-        let path = format!("PATH={}:{}", tools::directory()?.display(), std::env::var("PATH").unwrap_or_default());
+        let path =
+            format!("PATH={}:{}", tools::directory()?.display(), std::env::var("PATH").unwrap_or_default());
         std::fs::write(machine.outside("/etc/containerd/config.toml"), containerd_config(&machine))?;
         let hosts = machine.outside(CERTS).join("_default");
         std::fs::create_dir_all(&hosts)?;
-        std::fs::write(hosts.join("hosts.toml"), format!("server = \"{registry}\"\n\n[host.\"{registry}\"]\n"))?;
+        std::fs::write(
+            hosts.join("hosts.toml"),
+            format!("server = \"{registry}\"\n\n[host.\"{registry}\"]\n"),
+        )?;
         let command = ["env", &path, &tools::program("containerd")?, "--log-level", "warn"];
         let mut containerd = machine.run(place, "containerd", &command)?;
         let socket = machine.outside("/run/containerd/containerd.sock");
@@ -140,8 +144,14 @@ fn network(machine: &Machine, number: u8) -> anyhow::Result<()> {
 }
 
 fn containerd_config(machine: &Machine) -> String {
-    let off = ["snapshotter.v1.devmapper", "snapshotter.v1.btrfs", "snapshotter.v1.zfs", "internal.v1.opt", "nri.v1.nri"]
-        .map(|plugin| format!("io.containerd.{plugin}"));
+    let off = [
+        "snapshotter.v1.devmapper",
+        "snapshotter.v1.btrfs",
+        "snapshotter.v1.zfs",
+        "internal.v1.opt",
+        "nri.v1.nri",
+    ]
+    .map(|plugin| format!("io.containerd.{plugin}"));
     format!(
         r#"version = 3
 disabled_plugins = {off:?}

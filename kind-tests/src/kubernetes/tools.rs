@@ -8,9 +8,8 @@ use anyhow::{Context as _, ensure};
 pub fn directory() -> anyhow::Result<PathBuf> {
     let cache = match std::env::var_os("EAGLE_CACHE") {
         Some(cache) => PathBuf::from(cache),
-        None => {
-            PathBuf::from(std::env::var_os("HOME").context("neither EAGLE_CACHE nor HOME is set")?).join(".cache/eagle")
-        }
+        None => PathBuf::from(std::env::var_os("HOME").context("neither EAGLE_CACHE nor HOME is set")?)
+            .join(".cache/eagle"),
     };
     Ok(cache.join("tools/bin"))
 }

@@ -30,7 +30,8 @@ pub fn make(name: &str) -> anyhow::Result<()> {
             if let Ok(all) = read_to_string(root.join(setting))
                 && !unified
             {
-                std::fs::write(group.join(setting), all).with_context(|| format!("cannot write {setting}"))?;
+                std::fs::write(group.join(setting), all)
+                    .with_context(|| format!("cannot write {setting}"))?;
             }
         }
     }

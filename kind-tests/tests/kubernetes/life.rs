@@ -7,7 +7,7 @@ use eagle::demo::report::Bytes;
 use eagle_core::size::Rate;
 use eagle_kind_tests::kubernetes::cluster::Cluster;
 use eagle_kind_tests::kubernetes::eagle::{
-    self as installed, NAME, NAMESPACE, bytes, configuration, eagle_cluster, pods,
+    self as installed, NAMESPACE, bytes, configuration, eagle_cluster, pods,
 };
 use eagle_kind_tests::kubernetes::told::first_told;
 use eagle_kind_tests::kubernetes::workload::{daemon_set, deployment, publish};
@@ -56,7 +56,7 @@ async fn from_installation_to_removal() {
     an_upgrade(&cluster).await;
     steps.done("helm upgrade: all parts run the new image");
     removal(&cluster).await;
-    steps.done("kubectl delete, helm uninstall");
+    steps.done("helm uninstall: nothing left");
     for (node, before) in cluster.nodes().iter().zip(&before) {
         assert_eq!(&configuration(node).unwrap(), before, "{} is not as it was", node.name());
     }
@@ -139,7 +139,8 @@ async fn parts_lost_during_pulls(cluster: &Cluster) {
         .await
         .unwrap();
         let lost = pods(cluster, part).await.unwrap().remove(0);
-        let delete = ["delete", "pod", &lost.name, "--namespace", NAMESPACE, "--wait=false", "--grace-period=1"];
+        let delete =
+            ["delete", "pod", &lost.name, "--namespace", NAMESPACE, "--wait=false", "--grace-period=1"];
         cluster.kubectl().run(&delete).await.unwrap();
         let status = ["rollout", "status", &format!("daemonset/{name}"), TIMEOUT];
         cluster.kubectl().run(&status).await.unwrap_or_else(|error| panic!("without a {part}: {error:#}"));
@@ -182,21 +183,19 @@ async fn an_upgrade(cluster: &Cluster) {
     ready(cluster, "eaglecluster/main").await;
 }
 
+/// Helm's hook deletes the EagleCluster first, and waits for the agents.
 async fn removal(cluster: &Cluster) {
-    for kind in ["imageprefetch", "daemonset", "deployment"] {
-        cluster.kubectl().run(&["delete", kind, "--all"]).await.unwrap();
-    }
-    cluster.kubectl().run(&["delete", "eaglecluster", NAME, TIMEOUT]).await.unwrap();
+    installed::uninstall(cluster).await.unwrap();
+    let kinds = "pods,daemonsets,statefulsets,services,configmaps,secrets,networkpolicies,poddisruptionbudgets";
+    let left = ["get", kinds, "--namespace", NAMESPACE, "--output", "name"];
     until(SOON, "all parts to be gone", Duration::from_millis(300), async || {
-        let kinds = "pods,daemonsets,statefulsets,services,configmaps,secrets,networkpolicies,poddisruptionbudgets";
-        let selector = "app.kubernetes.io/managed-by=eagle-operator";
-        let left = cluster.kubectl().run(&["get", kinds, "-n", NAMESPACE, "-l", selector, "-o", "name"]).await?;
-        let agents = pods(cluster, "agent").await?;
-        Ok((left.trim().is_empty() && agents.is_empty()).then_some(()))
+        let left = cluster.kubectl().run(&left).await?;
+        // Kubernetes' own.
+        let ours = left.lines().filter(|name| *name != "configmap/kube-root-ca.crt");
+        Ok((ours.count() == 0).then_some(()))
     })
     .await
     .unwrap();
-    installed::uninstall(cluster).await.unwrap();
 }
 
 /// Waits until the object says that it is ready, for its present generation.
@@ -204,8 +203,10 @@ async fn ready(cluster: &Cluster, object: &str) {
     until(SOON, object, Duration::from_millis(200), async || {
         let object = cluster.kubectl().get(&[object]).await?;
         let conditions = object["status"]["conditions"].as_array();
-        let ready = conditions.into_iter().flatten().any(|each| each["type"] == "Ready" && each["status"] == "True");
-        Ok((ready && object["status"]["observedGeneration"] == object["metadata"]["generation"]).then_some(()))
+        let ready =
+            conditions.into_iter().flatten().any(|each| each["type"] == "Ready" && each["status"] == "True");
+        Ok((ready && object["status"]["observedGeneration"] == object["metadata"]["generation"])
+            .then_some(()))
     })
     .await
     .unwrap();

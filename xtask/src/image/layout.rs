@@ -36,10 +36,12 @@ pub(super) fn write(
     let layout = Layout { blobs: new.join("blobs/sha256") };
     std::fs::create_dir_all(&layout.blobs).with_context(|| format!("cannot make {}", new.display()))?;
     let authorities = layout.layer(AUTHORITIES, authorities, 0o644)?;
-    let mut platforms = executables.iter().map(|one| layout.platform(one, &authorities)).collect::<Result<Vec<_>, _>>()?;
+    let mut platforms =
+        executables.iter().map(|one| layout.platform(one, &authorities)).collect::<Result<Vec<_>, _>>()?;
     let mut top = match platforms.len() {
         1 => platforms.remove(0),
-        _ => layout.document(INDEX, &json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": platforms }))?,
+        _ => layout
+            .document(INDEX, &json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": platforms }))?,
     };
     top["annotations"] = json!({ "org.opencontainers.image.ref.name": tag });
     let digest = top["digest"].as_str().unwrap_or_default().to_owned();
