@@ -29,6 +29,9 @@ pub struct Args {
     /// Run without leader election; for a single replica outside a cluster
     #[arg(long, env = "EAGLE_NO_LEADER_ELECTION")]
     pub no_leader_election: bool,
+    /// Instead of running: delete every EagleCluster, wait so long for agents to leave their nodes, and end
+    #[arg(long, value_name = "SECONDS")]
+    pub uninstall: Option<u64>,
 }
 
 impl Args {
