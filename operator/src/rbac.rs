@@ -165,6 +165,7 @@ pub const RULES: &[Rule] = &[
         &["create", "get", "patch"],
         "cluster/dereference, cluster/apply: the cluster key, configurations with logins, registries' logins and authorities",
     ),
+    rule(Scope::Own, "", "pods", &["list"], "cluster/trouble: why Pods do not come up"),
     rule(
         Scope::Own,
         "coordination.k8s.io",

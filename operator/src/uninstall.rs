@@ -68,7 +68,7 @@ pub async fn uninstall(client: Client, namespace: &str, patience: Duration) -> R
     }
 }
 
-/// What there still is: names of DaemonSets and Pods.
+/// What there still is: names of `DaemonSet`s and `Pod`s.
 async fn left(client: &Client, namespace: &str) -> Result<BTreeSet<String>, kube::Error> {
     let ours = ListParams::default().labels(&format!("app.kubernetes.io/managed-by={MANAGED_BY}"));
     let sets: Api<PartialObjectMeta<DaemonSet>> = Api::namespaced(client.clone(), namespace);

@@ -75,6 +75,26 @@ pub(crate) async fn made(api: FakeApi) {
     operator.stop().await;
 }
 
+/// A Pod that cannot start is named, with the reason.
+pub(crate) async fn unschedulable(api: FakeApi) {
+    let _operator = Operator::start(&api);
+    put_north(&api, "{}");
+    until_condition(&api, NORTH, "Reconciling", "TrackersStarting").await;
+    let labels = json!({
+        "app.kubernetes.io/managed-by": "eagle-operator", "app.kubernetes.io/instance": "north",
+    });
+    let condition = json!({
+        "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available",
+    });
+    let pod = format!("api/v1/namespaces/{OWN}/pods/north-seeder-1");
+    api.put(&pod, json!({ "metadata": { "labels": labels }, "status": { "conditions": [condition] } }));
+    api.until("the reason is told", |api| {
+        let (_, _, message) = self::condition(&api.get(NORTH)?, "Ready")?;
+        message.ends_with(". Pod north-seeder-1: Unschedulable: 0/3 nodes are available").then_some(())
+    })
+    .await;
+}
+
 /// What somebody else changes or deletes is as it was, soon.
 pub(crate) async fn repaired(api: FakeApi) {
     let _operator = Operator::start(&api);
@@ -298,4 +318,4 @@ macro_rules! scenarios {
     };
 }
 
-scenarios!(made repaired pruned key_stays unreadable conflict secrets invalid refused bounded deleted);
+scenarios!(made unschedulable repaired pruned key_stays unreadable conflict secrets invalid refused bounded deleted);
