@@ -6,7 +6,7 @@ use eagle_control::message::{Facts, Problem};
 use serde_json::{Value, json};
 
 use crate::fake_api::FakeApi;
-use crate::world::{OWN, Operator, all_ready, condition, put, put_node, until_condition};
+use crate::world::{OWN, Operator, all_ready, condition, pass, put, put_node, until_condition};
 
 const NORTH: &str = "apis/eagle-p2p.io/v1alpha1/eagleclusters/north";
 const SOUTH: &str = "apis/eagle-p2p.io/v1alpha1/eagleclusters/south";
@@ -213,7 +213,7 @@ pub(crate) async fn secrets(api: FakeApi) {
     api.put(&own("secrets/login"), secret(json!({ "username": "dQ==", "password": "cA==" })));
     until_there(&api, "daemonsets/north-agent").await;
     let before = hash(&api, "statefulsets/north-seeder");
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    pass(Duration::from_secs(60)).await;
 
     // A login that is changed reaches the seeders without another reason to look.
     api.put(&own("secrets/login"), secret(json!({ "username": "dQ==", "password": "cTI=" })));
@@ -221,7 +221,7 @@ pub(crate) async fn secrets(api: FakeApi) {
         (hash(api, "statefulsets/north-seeder") != before).then_some(())
     })
     .await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    pass(Duration::from_secs(60)).await;
     api.delete(&own("secrets/login"));
     until_condition(&api, NORTH, "Stalled", "SecretNotFound").await;
     assert!(api.get(&own("daemonsets/north-agent")).is_some(), "what runs goes on");

@@ -10,7 +10,7 @@ use eagle_operator::uninstall::uninstall;
 use serde_json::json;
 
 use crate::fake_api::{Asked, FakeApi};
-use crate::world::OWN;
+use crate::world::{OWN, pass};
 use crate::{cluster, lease, prefetch};
 
 /// A right: scope, group, resource, verb.
@@ -72,7 +72,7 @@ async fn uninstalled(api: FakeApi) {
         async move { uninstall(client, OWN, Duration::from_secs(60)).await }
     });
     for path in [&set, &pod] {
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        pass(Duration::from_secs(3)).await;
         assert!(!waiting.is_finished(), "{path} is still there");
         api.delete(path);
     }
