@@ -32,6 +32,8 @@ mod entries;
 mod problem;
 mod proof;
 mod starts;
+#[cfg(test)]
+mod tests;
 
 /// How often the entries are looked at: some small files are read.
 const LOOK: Duration = Duration::from_secs(10);
@@ -152,7 +154,7 @@ impl Upkeep {
                 self.leaving().leave(false).await;
             }
             Err(error) => {
-                tracing::warn!(%error, "this start cannot be noted: a crash loop would not be seen")
+                tracing::warn!(%error, "this start cannot be noted: a crash loop would not be seen");
             }
         }
     }
