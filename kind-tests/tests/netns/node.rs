@@ -151,8 +151,8 @@ async fn containerd_is_told_of_the_mirror_and_pulls_what_is_desired() {
     let second = registry.add_image("team/app", "v1", &[layer(3)]);
     let tracker = TrackerConfig { listen: local(), ..TrackerConfig::default() };
     let tracker = Tracker::start(&tracker, &context).unwrap();
-    let mut seeder = SeederConfig::default();
-    seeder.trackers = vec![format!("http://{}", tracker.address())];
+    let trackers = vec![format!("http://{}", tracker.address())];
+    let mut seeder = SeederConfig { trackers: trackers.clone(), ..SeederConfig::default() };
     (seeder.api.listen, seeder.peer.listen) = (local(), local());
     seeder.cache.directory = directory.path().join("seeder");
     seeder.cache.min_free = ByteSize(0);
@@ -163,8 +163,7 @@ async fn containerd_is_told_of_the_mirror_and_pulls_what_is_desired() {
     let operator = format!("http://{}", listener.local_addr().unwrap());
     let link = Arc::new(Operator { desired: watch::Sender::default(), reports: watch::Sender::default() });
     let serving = tokio::spawn(serve(listener, link.clone(), Bounds::default()));
-    let mut config = AgentConfig { node: "n1".into(), ..AgentConfig::default() };
-    config.trackers = vec![format!("http://{}", tracker.address())];
+    let mut config = AgentConfig { node: "n1".into(), trackers, ..AgentConfig::default() };
     config.seeders = vec![format!("http://{}", seeder.api_address())];
     (config.mirror.listen, config.peer.listen) = (local(), local());
     config.cache.directory = directory.path().join("agent");
