@@ -59,13 +59,11 @@ async fn tell(mut facts: watch::Receiver<Facts>, board: Arc<Board>) {
 pub(crate) async fn zone(board: &Board) -> String {
     let mut about_me = board.about_me();
     let told = tokio::time::timeout(ZONE, about_me.wait_for(Option::is_some)).await;
-    match told {
-        Ok(Ok(welcome)) => welcome.as_ref().map(|welcome| welcome.zone.clone()).unwrap_or_default(),
-        Ok(Err(_)) | Err(_) => {
-            tracing::warn!("the operator does not say which zone this node is in: going on without one");
-            String::new()
-        }
+    if let Ok(Ok(welcome)) = told {
+        return welcome.as_ref().map(|welcome| welcome.zone.clone()).unwrap_or_default();
     }
+    tracing::warn!("the operator does not say which zone this node is in: going on without one");
+    String::new()
 }
 
 /// This node's name.

@@ -1,6 +1,6 @@
 //! The node's container runtime, as the kubelet asks it: the Container Runtime Interface, v1.
 //!
-//! [`Runtime`] is the port, [`client`] the real thing behind a socket, [`fake`] one in memory. Beside what CRI has words
+//! [`Runtime`] is the port, [`client`] the real thing behind a socket, `fake` one in memory for tests. Beside what CRI has words
 //! for, a runtime can be told to keep an image against the kubelet's garbage collection; that is containerd's own API,
 //! on the same socket.
 //!
@@ -14,8 +14,8 @@ use eagle_core::digest::Digest;
 use eagle_core::name::Reference;
 
 pub mod client;
-#[cfg(any(test, feature = "fake"))]
-pub mod fake;
+#[cfg(test)]
+pub(crate) mod fake;
 mod message;
 
 /// Longest wait for an answer that needs no network.

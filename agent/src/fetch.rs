@@ -186,6 +186,11 @@ impl Fetcher {
         self.flight(repository, digest).ended().await
     }
 
+    /// Where blobs are kept.
+    pub fn cache(&self) -> &Cache {
+        &self.shared.parts.cache
+    }
+
     /// Whether the whole blob is here.
     pub fn is_stored(&self, digest: &Digest) -> bool {
         self.shared.parts.access.is_stored(digest)

@@ -275,7 +275,7 @@ fn build(
     let seeding = Seeding::new(cache.clone());
     seeding.resume(&engine, &announce, &key, config.mirror.small_blob.0);
     let fetcher = Fetcher::new(Parts {
-        cache: cache.clone(),
+        cache,
         access,
         seeders,
         registries,
@@ -295,7 +295,6 @@ fn build(
         manifests: manifests.clone(),
         ladder,
         fetcher: fetcher.clone(),
-        cache,
         runtime: None,
         held: held.clone(),
         blobs_at_once: config.mirror.blobs_ahead,

@@ -85,16 +85,16 @@ impl Mirror {
                 Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported, message)),
             );
         }
+        let route = Route::parse(uri.path(), uri.query(), Some(&self.default_registry));
+        if let Some(answer) = route.as_ref().ok().and_then(|route| self.canary.answer(method, route)) {
+            return ("canary", Ok(answer));
+        }
         let Ok(slot) = self.slots.clone().try_acquire_owned() else {
             return (
                 "other",
                 Err(Refusal::unavailable("the agent serves as many requests as it may".into())),
             );
         };
-        let route = Route::parse(uri.path(), uri.query(), Some(&self.default_registry));
-        if let Some(answer) = route.as_ref().ok().and_then(|route| self.canary.answer(method, route)) {
-            return ("canary", Ok(answer));
-        }
         match route {
             Ok(Route::Base) => ("base", Ok(version_check())),
             Ok(Route::Manifest(repository, target)) => {

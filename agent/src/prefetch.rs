@@ -76,23 +76,25 @@ impl Prefetcher {
 
     async fn go_on(&mut self) {
         let mut desired = self.board.desired();
-        // What nobody has said yet must not be taken for the wish to have nothing.
-        if desired.changed().await.is_err() {
-            return;
-        }
         let (lost, mut losses) = mpsc::channel(SAID);
         let mut minding = JoinSet::new();
         match &self.tools.runtime {
             Some(runtime) => {
-                drop(minding.spawn(pins::mind(runtime.clone(), self.board.desired(), lost.clone())))
+                drop(minding.spawn(pins::mind(runtime.clone(), self.board.desired(), lost.clone())));
             }
             None => {
-                tracing::info!("no container runtime is configured: images are brought as far as the cache")
+                tracing::info!("no container runtime is configured: images are brought as far as the cache");
             }
         }
         let mut readers = self.tools.fetcher.readers();
         loop {
-            let now = desired.borrow_and_update().clone();
+            // What nobody has said yet is not the wish to have nothing.
+            let Some(now) = desired.borrow_and_update().clone() else {
+                match desired.changed().await {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                }
+            };
             self.step(&now);
             let waiting = *readers.borrow_and_update();
             self.throttle.lower(lowered(&self.plan.limits(&now), waiting));
@@ -116,7 +118,7 @@ impl Prefetcher {
                     }
                 }
                 Action::Forget(key) => {
-                    self.pins.release(&key, &self.tools.cache);
+                    self.pins.release(&key, self.tools.fetcher.cache());
                     // What was pinned of an image that was never whole is found by looking.
                     self.swept = false;
                 }
@@ -125,7 +127,7 @@ impl Prefetcher {
         }
         if !self.swept && self.plan.is_settled() {
             // Whatever is still wanted, from before a restart too, has been pinned again by now.
-            self.pins.sweep(&self.tools.cache);
+            self.pins.sweep(self.tools.fetcher.cache());
             self.swept = true;
         }
     }
@@ -144,7 +146,9 @@ impl Prefetcher {
             Said::Digest(digest) => self.plan.resolved(key, number, digest.to_string()),
             Said::Bytes(bytes) => self.plan.progress(key, number, bytes),
         };
-        report.into_iter().for_each(|report| self.board.report(report));
+        if let Some(report) = report {
+            self.board.report(report);
+        }
     }
 
     fn ended(&mut self, ended: Result<(Id, Result<Done, Failure>), JoinError>) {

@@ -26,12 +26,15 @@ use crate::cri::{Runtime, Version};
 use crate::mirror::canary::Canary;
 use entries::{Entries, Kind};
 use problem::{Problem, Reason};
+use proof::Proof;
 use starts::Starts;
 
 mod entries;
 mod problem;
 mod proof;
 mod starts;
+#[cfg(test)]
+mod tests;
 
 /// How often the entries are looked at: some small files are read.
 const LOOK: Duration = Duration::from_secs(10);
@@ -60,7 +63,9 @@ pub struct Upkeep {
 #[derive(Debug, Default)]
 struct State {
     version: Option<Version>,
-    proved: Option<Instant>,
+    verified: bool,
+    // Until when the last proof is good.
+    good_until: Option<Instant>,
     failures: u32,
     // From the last proof that failed, until one succeeds.
     unproved: Option<Problem>,
@@ -152,7 +157,7 @@ impl Upkeep {
                 self.leaving().leave(false).await;
             }
             Err(error) => {
-                tracing::warn!(%error, "this start cannot be noted: a crash loop would not be seen")
+                tracing::warn!(%error, "this start cannot be noted: a crash loop would not be seen");
             }
         }
     }
@@ -164,8 +169,7 @@ impl Upkeep {
         let changed = self.tend(version.as_ref(), &mut problems).await;
         let is_other = version != self.state.version;
         if changed || is_other {
-            self.state.proved = None;
-            self.state.failures = 0;
+            (self.state.verified, self.state.good_until, self.state.failures) = (false, None, 0);
         }
         if version.is_some() && self.held_until.is_none() {
             self.prove(problems.is_empty()).await;
@@ -173,12 +177,12 @@ impl Upkeep {
         problems.extend(self.state.unproved.clone().filter(|_| version.is_some()));
         let facts = Facts {
             runtime: version.as_ref().map(Version::to_string).unwrap_or_default(),
-            mirror_verified: version.is_some() && self.state.proved.is_some(),
+            mirror_verified: version.is_some() && self.state.verified,
             problems: problem::told(&problems),
         };
         self.state.version = version;
         self.tell(facts);
-        let is_well = self.state.proved.is_some() || self.runtime.is_none();
+        let is_well = self.state.verified || self.runtime.is_none();
         if is_well { LOOK } else { AGAIN.wait(self.state.failures.max(1), rand::random()) }
     }
 
@@ -225,19 +229,22 @@ impl Upkeep {
 
     /// Makes the runtime show that it uses the mirror, if it is time for that.
     async fn prove(&mut self, expected: bool) {
-        let is_due = self.state.proved.is_none_or(|proved| proved.elapsed() >= PROVE);
+        let is_due = self.state.good_until.is_none_or(|until| until <= Instant::now());
         let (Some(runtime), true) = (&self.runtime, is_due) else { return };
         let registry = self.entries.as_ref().and_then(|entries| entries.registries.first());
         match proof::prove(runtime.as_ref(), &self.canary, registry.map(String::as_str)).await {
-            Ok(()) => {
-                if self.state.proved.is_none() {
+            Ok(Proof::Given) => {
+                if !self.state.verified {
                     tracing::info!("the runtime was seen to use the mirror");
                 }
-                (self.state.proved, self.state.failures) = (Some(Instant::now()), 0);
-                self.state.unproved = None;
+                (self.state.verified, self.state.failures, self.state.unproved) = (true, 0, None);
+                self.state.good_until = Some(Instant::now() + PROVE);
             }
+            // A runtime that is busy is believed as before.
+            Ok(Proof::None) if self.state.verified => self.state.good_until = Some(Instant::now() + PROVE),
+            Ok(Proof::None) => self.state.failures = self.state.failures.saturating_add(1),
             Err(mut problem) => {
-                self.state.proved = None;
+                (self.state.verified, self.state.good_until) = (false, None);
                 self.state.failures = self.state.failures.saturating_add(1);
                 if !expected && problem.reason == Reason::MirrorNotUsed {
                     // What was found in its configuration says why, and what to do.

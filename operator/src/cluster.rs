@@ -29,6 +29,7 @@ use tokio::time::Instant;
 
 use crate::apply::ApplyError;
 use crate::clock::Clock;
+use crate::condition::State;
 use crate::control::Hub;
 use crate::report::Report;
 use crate::requeue::{FLOOR, Failures, Pace};
@@ -37,6 +38,7 @@ mod apply;
 pub mod build;
 mod dereference;
 mod status;
+mod trouble;
 pub mod validate;
 mod watch;
 
@@ -51,6 +53,9 @@ pub const MANAGER: &str = "eagle-operator/eaglecluster";
 /// Secrets that the spec names are looked at again after this time: no watch tells of them, because watching takes the
 /// right to read all of them.
 const SECRETS: Duration = Duration::from_mins(5);
+
+/// While Pods start, what keeps them is looked at this often: no watch tells of it.
+const STARTING: Duration = Duration::from_secs(15);
 
 /// An object as it is watched: one that cannot be read does not blind the controller for the others.
 pub type Watched = DeserializeGuard<EagleCluster>;
@@ -178,11 +183,16 @@ pub async fn reconcile(object: Arc<Watched>, context: Arc<Cluster>) -> Result<Ac
         .await
         .map_err(ReconcileError::Apply)?;
     // status (client)
-    status::update(&context, cluster, &applied, context.clock.now()).await.map_err(ReconcileError::Status)?;
+    let state = status::update(&context, cluster, &validated.owner, &applied).await;
+    let state = state.map_err(ReconcileError::Status)?;
 
     context.failures.forget(&uid);
     context.report.succeeded();
-    Ok(Action::requeue(if references.secrets.is_empty() { FLOOR } else { SECRETS }))
+    Ok(Action::requeue(match state {
+        State::Reconciling => STARTING,
+        _ if references.secrets.is_empty() => FLOOR,
+        _ => SECRETS,
+    }))
 }
 
 /// After a failure: a pause that grows, for this object alone.

@@ -36,10 +36,13 @@ mod tests {
         let started = Instant::now();
         let mut items = Box::pin(gathered(changed, Duration::from_millis(500), Duration::from_secs(5)));
         let storm = tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(Duration::from_millis(100));
             for _ in 0..200 {
+                ticks.tick().await;
                 change.send_replace(());
-                sleep(Duration::from_millis(100)).await;
             }
+            // The sender goes with the storm's last moment.
+            ticks.tick().await;
         });
         let mut seen = Vec::new();
         while items.next().await.is_some() {

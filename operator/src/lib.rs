@@ -7,6 +7,7 @@
 //! | [`control`] | agents that dial in: what each is to have, what it reports |
 //! | [`lease`] | one replica works, the others stand by |
 //! | [`rbac`] | what it may do, rule by rule |
+//! | [`uninstall`] | the end: EagleClusters deleted, agents waited for |
 //!
 //! It keeps nothing: everything is in the API server or comes back from agents. Losing it stops no pull.
 //!
@@ -14,6 +15,7 @@
 //! serving probes (the executable's).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use eagle_control::server::{Bounds, serve};
 use eagle_runtime::context::Context;
@@ -36,6 +38,7 @@ pub mod preflight;
 pub mod rbac;
 pub mod report;
 pub mod requeue;
+pub mod uninstall;
 
 pub use args::Args;
 
@@ -56,6 +59,9 @@ pub enum OperatorError {
     /// The configuration found cannot be used.
     #[error("cannot make a client of the API server")]
     Client(#[source] Box<kube::Error>),
+    /// Eagle could not be taken off the nodes.
+    #[error("cannot remove Eagle from the nodes")]
+    Uninstall(#[source] uninstall::UninstallError),
     /// The API server is not there, or not ready for Eagle.
     #[error("cannot begin")]
     Preflight(#[source] preflight::PreflightError),
@@ -78,6 +84,12 @@ pub async fn run(args: Args, context: Context) -> Result<(), OperatorError> {
     let config = kube::Config::infer().await.map_err(|error| OperatorError::Config(Box::new(error)))?;
     tracing::info!(server = %config.cluster_url, "API server");
     let client = Client::try_from(config).map_err(|error| OperatorError::Client(Box::new(error)))?;
+    if let Some(seconds) = args.uninstall {
+        let patience = Duration::from_secs(seconds);
+        return uninstall::uninstall(client, &args.namespace, patience)
+            .await
+            .map_err(OperatorError::Uninstall);
+    }
     run_with(client, args, context).await
 }
 

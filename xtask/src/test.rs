@@ -59,6 +59,7 @@ const STEPS: &[Step] = &[
     },
     Step { name: "deny", run: |_| deny() },
     Step { name: "test", run: |_| plain(&["test", "--workspace", "--quiet"]) },
+    Step { name: "charts", run: |_| charts() },
     Step { name: "alone", run: |_| alone() },
     Step { name: "build", run: |_| build() },
     Step { name: "demo", run: |_| demo() },
@@ -134,6 +135,16 @@ fn deny() -> anyhow::Result<Outcome> {
     let args = ["--log-level", "error", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"];
     checked(Command::new(tool).args(args))?;
     Ok(Outcome::Passed)
+}
+
+/// The charts, read by the real Helm.
+fn charts() -> anyhow::Result<Outcome> {
+    let missing = go::missing(&["helm"])?;
+    if !missing.is_empty() {
+        let why = format!("not on this machine: {}", missing.join(", "));
+        return Ok(if go::obstacle().is_none() { Outcome::Avoidable(why) } else { Outcome::Skipped(why) });
+    }
+    plain(&["test", "--quiet", "--package", "eagle-operator", "--test", "chart", "--", "--include-ignored"])
 }
 
 /// Each crate by itself: what it needs is in its own manifest, not switched on by a neighbour.

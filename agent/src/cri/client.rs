@@ -18,7 +18,7 @@ use tonic_prost::ProstCodec;
 use super::message::{
     AuthConfig, FieldMask, ImageSpec, ImageStatusRequest, ImageStatusResponse, ListImagesRequest,
     ListImagesResponse, NamedImage, PullImageRequest, PullImageResponse, RemoveImageRequest,
-    RemoveImageResponse, UpdateImageRequest, UpdateImageResponse, VersionRequest, VersionResponse,
+    RemoveImageResponse, Target, UpdateImageRequest, UpdateImageResponse, VersionRequest, VersionResponse,
 };
 use super::{ANSWER, CriError, Runtime, Version};
 
@@ -138,7 +138,8 @@ impl Runtime for CriClient {
             (key.to_owned(), if pinned { value.to_owned() } else { String::new() })
         };
         let paths = [PINNED, OURS].map(|(key, _)| format!("labels.{key}"));
-        let image = NamedImage { name: image.to_owned(), labels: [PINNED, OURS].map(value).into() };
+        let labels = [PINNED, OURS].map(value).into();
+        let image = NamedImage { name: image.to_owned(), labels, target: Some(Target {}) };
         let question =
             UpdateImageRequest { image: Some(image), update_mask: Some(FieldMask { paths: paths.into() }) };
         let method = "/containerd.services.images.v1.Images/Update";

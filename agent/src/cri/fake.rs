@@ -7,16 +7,19 @@ use async_trait::async_trait;
 use eagle_control::message::Login;
 use eagle_core::digest::Digest;
 use eagle_core::name::{Reference, Target};
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::{CriError, Runtime, Version};
 
-/// Says what a pull of an image brings: the digest, or a refusal.
-pub type Registry = Box<dyn Fn(&Reference) -> Result<Digest, (tonic::Code, String)> + Send + Sync>;
+/// What a pull of an image brings: the digest, or a refusal.
+pub(crate) type Pulled = Result<Digest, (tonic::Code, String)>;
+/// Pulls an image.
+pub(crate) type Registry = Box<dyn Fn(Reference) -> BoxFuture<'static, Pulled> + Send + Sync>;
 
 /// A runtime whose registry is a function.
-pub struct FakeRuntime {
+pub(crate) struct FakeRuntime {
     registry: Registry,
     state: Mutex<State>,
     gate: Notify,
@@ -34,38 +37,33 @@ struct State {
 
 impl FakeRuntime {
     /// A runtime that has nothing.
-    pub fn new(registry: Registry) -> Arc<Self> {
+    pub(crate) fn new(registry: Registry) -> Arc<Self> {
         Arc::new(Self { registry, state: Mutex::default(), gate: Notify::new() })
     }
 
     /// From now on pulls do not end, until [`FakeRuntime::release`].
-    pub fn hold(&self) {
+    pub(crate) fn hold(&self) {
         self.state.lock().held = true;
     }
 
     /// Lets pulls end.
-    pub fn release(&self) {
+    pub(crate) fn release(&self) {
         self.state.lock().held = false;
         self.gate.notify_waiters();
     }
 
     /// Whether it answers.
-    pub fn set_down(&self, down: bool) {
+    pub(crate) fn set_down(&self, down: bool) {
         self.state.lock().down = down;
     }
 
-    /// Forgets an image, pinned or not, as a garbage collection would.
-    pub fn lose(&self, image: &str) {
-        self.state.lock().images.remove(image);
-    }
-
     /// What it was told to pull, in order.
-    pub fn pulls(&self) -> Vec<String> {
+    pub(crate) fn pulls(&self) -> Vec<String> {
         self.state.lock().pulls.clone()
     }
 
     /// The user by whose login an image was pulled.
-    pub fn user_of(&self, image: &str) -> Option<String> {
+    pub(crate) fn user_of(&self, image: &str) -> Option<String> {
         self.state.lock().logins.get(image).cloned()
     }
 
@@ -92,7 +90,7 @@ impl Runtime for FakeRuntime {
             }
             released.await;
         }
-        let brought = (self.registry)(image);
+        let brought = (self.registry)(image.clone()).await;
         let digest =
             brought.map_err(|(code, message)| CriError::Refused { what: "pull the image", code, message })?;
         let mut state = self.state.lock();

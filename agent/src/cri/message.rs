@@ -97,7 +97,14 @@ pub(super) struct NamedImage {
     pub(super) name: String,
     #[prost(map = "string, string", tag = "2")]
     pub(super) labels: HashMap<String, String>,
+    // Never left out, though an update of labels does not look at it: containerd 2.3 ends with a nil pointer without.
+    #[prost(message, optional, tag = "3")]
+    pub(super) target: Option<Target>,
 }
+
+/// `containerd.types.Descriptor`, of which no field is needed.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(super) struct Target {}
 
 /// `google.protobuf.FieldMask`.
 #[derive(Clone, PartialEq, prost::Message)]

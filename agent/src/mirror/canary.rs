@@ -78,7 +78,7 @@ impl Canary {
     }
 
     /// The answer, if `route` is about this image.
-    pub(super) fn answer(&self, method: &Method, route: &Route) -> Option<Response> {
+    pub(crate) fn answer(&self, method: &Method, route: &Route) -> Option<Response> {
         let (repository, media_type, bytes) = match route {
             Route::Base => return None,
             Route::Manifest(repository, Target::Tag(tag)) => {

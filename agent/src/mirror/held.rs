@@ -15,8 +15,14 @@ type Key = (Repository, String);
 /// The tags that are held. Bounded by those who hold them: images being pulled.
 #[derive(Debug, Default)]
 pub struct HeldTags {
-    // With the number of the hold; the latest counts.
-    tags: Mutex<(u64, HashMap<Key, Vec<(u64, Digest)>>)>,
+    tags: Mutex<Tags>,
+}
+
+#[derive(Debug, Default)]
+struct Tags {
+    next: u64,
+    // Each hold with its number; the latest counts.
+    holds: HashMap<Key, Vec<(u64, Digest)>>,
 }
 
 impl HeldTags {
@@ -24,9 +30,9 @@ impl HeldTags {
     pub fn hold(self: &Arc<Self>, repository: &Repository, tag: &str, digest: Digest) -> Hold {
         let key = (repository.clone(), tag.to_owned());
         let mut tags = self.tags.lock();
-        tags.0 += 1;
-        let number = tags.0;
-        tags.1.entry(key.clone()).or_default().push((number, digest));
+        tags.next += 1;
+        let number = tags.next;
+        tags.holds.entry(key.clone()).or_default().push((number, digest));
         drop(tags);
         Hold { tags: self.clone(), key, number }
     }
@@ -35,10 +41,10 @@ impl HeldTags {
     pub fn held(&self, repository: &Repository, target: &Target) -> Option<Target> {
         let Target::Tag(tag) = target else { return None };
         let tags = self.tags.lock();
-        if tags.1.is_empty() {
+        if tags.holds.is_empty() {
             return None;
         }
-        let holds = tags.1.get(&(repository.clone(), tag.clone()))?;
+        let holds = tags.holds.get(&(repository.clone(), tag.clone()))?;
         holds.last().map(|(_, digest)| Target::Digest(*digest))
     }
 }
@@ -54,10 +60,10 @@ pub struct Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         let mut tags = self.tags.tags.lock();
-        if let Some(holds) = tags.1.get_mut(&self.key) {
+        if let Some(holds) = tags.holds.get_mut(&self.key) {
             holds.retain(|(number, _)| *number != self.number);
             if holds.is_empty() {
-                tags.1.remove(&self.key);
+                tags.holds.remove(&self.key);
             }
         }
     }
@@ -81,6 +87,6 @@ mod tests {
         assert_eq!(tags.held(&repository, &tag), digest("first"));
         drop(first);
         assert_eq!(tags.held(&repository, &tag), None);
-        assert!(tags.tags.lock().1.is_empty());
+        assert!(tags.tags.lock().holds.is_empty());
     }
 }

@@ -147,6 +147,8 @@ fn runtime(error: &CriError) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use tonic::Code::{NotFound, Unavailable, Unknown};
+
     use super::*;
 
     #[test]
@@ -154,7 +156,6 @@ mod tests {
         let said = |code, message: &str| {
             Failure::Runtime(CriError::Refused { what: "pull", code, message: message.to_owned() }).reason()
         };
-        use tonic::Code::{NotFound, Unavailable, Unknown};
         // As containerd 1.6.20 and 2.3.7 say it.
         let not_found =
             "failed to pull and unpack image \"r/a:v9\": failed to resolve reference: r/a:v9: not found";

@@ -61,7 +61,7 @@ impl BlobPins {
 /// kept it does not have. Runs until `desired` ends.
 pub(super) async fn mind(
     runtime: Arc<dyn Runtime>,
-    mut desired: watch::Receiver<Arc<Desired>>,
+    mut desired: watch::Receiver<Option<Arc<Desired>>>,
     lost: mpsc::Sender<String>,
 ) {
     let mut tick = tokio::time::interval(MIND);
@@ -70,7 +70,8 @@ pub(super) async fn mind(
             changed = desired.changed() => if changed.is_err() { return },
             _ = tick.tick() => {}
         }
-        let wanted = wanted(&desired.borrow_and_update());
+        let Some(now) = desired.borrow_and_update().clone() else { continue };
+        let wanted = wanted(&now);
         match compare(runtime.as_ref(), &wanted).await {
             Ok(missing) => {
                 for image in missing {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use eagle_blobs::cache::Cache;
 use eagle_blobs::manifests::Manifests;
 use eagle_control::message::{Depth, Login};
 use eagle_core::digest::Digest;
@@ -32,10 +31,8 @@ pub struct Tools {
     pub manifests: Manifests<Ladder>,
     /// Where manifests are asked for that are not to stay here.
     pub ladder: Ladder,
-    /// Brings blobs.
+    /// Brings and keeps blobs.
     pub fetcher: Fetcher,
-    /// Keeps blobs.
-    pub cache: Cache,
     /// The node's runtime, if there is one.
     pub runtime: Option<Arc<dyn Runtime>>,
     /// Tags that mean what the run decided, while the runtime pulls.
@@ -45,7 +42,7 @@ pub struct Tools {
 }
 
 /// What is said while an image is being brought.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Said {
     /// What its name means.
     Digest(Digest),
@@ -158,7 +155,7 @@ impl Tools {
         self.fetcher.learn_sizes(&contents.blobs);
         if pin {
             for manifest in &contents.manifests {
-                self.cache.pin(manifest);
+                self.fetcher.cache().pin(manifest);
             }
         }
         let bring: Vec<_> =
@@ -169,7 +166,7 @@ impl Tools {
     async fn fetch_one(&self, repository: &Repository, digest: &Digest, pin: bool) -> Result<(), Failure> {
         self.fetcher.bring(repository, digest).await.map_err(Failure::Blob)?;
         if pin {
-            self.cache.pin(digest);
+            self.fetcher.cache().pin(digest);
         }
         Ok(())
     }

@@ -9,12 +9,21 @@ use crate::mirror::canary::Canary;
 /// Longest wait for the pull: the runtime may be busy pulling other images, of which it takes only a few at once.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What a pull of the canary showed.
+#[derive(Debug)]
+pub(super) enum Proof {
+    /// The runtime uses the mirror.
+    Given,
+    /// It did not come to it in time: nothing new is known.
+    None,
+}
+
 /// Makes `runtime` pull the canary in `registry`, or nowhere.
 pub(super) async fn prove(
     runtime: &dyn Runtime,
     canary: &Canary,
     registry: Option<&str>,
-) -> Result<(), Problem> {
+) -> Result<Proof, Problem> {
     let image = canary.call(registry, rand::random()).map_err(|error| {
         Problem::new(
             Reason::NoRegistries,
@@ -25,7 +34,8 @@ pub(super) async fn prove(
     let failure = match pulled {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(eagle_runtime::chain::chain(&error)),
-        Err(_) => Some(format!("the runtime did not end a pull within {PATIENCE:?}")),
+        Err(_) if canary.answered() => return Ok(Proof::Given),
+        Err(_) => return Ok(Proof::None),
     };
     let answered = canary.answered();
     if failure.is_none()
@@ -35,7 +45,7 @@ pub(super) async fn prove(
         tracing::debug!(error, %image, "canary left to the runtime's garbage collection");
     }
     match failure {
-        None if answered => Ok(()),
+        None if answered => Ok(Proof::Given),
         None => Err(Problem::new(
             Reason::MirrorNotUsed,
             format!("the runtime pulled {image} without asking the mirror: who serves it?"),

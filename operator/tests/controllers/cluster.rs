@@ -6,7 +6,7 @@ use eagle_control::message::{Facts, Problem};
 use serde_json::{Value, json};
 
 use crate::fake_api::FakeApi;
-use crate::world::{OWN, Operator, all_ready, condition, put, put_node, until_condition};
+use crate::world::{OWN, Operator, all_ready, condition, pass, put, put_node, until_condition};
 
 const NORTH: &str = "apis/eagle-p2p.io/v1alpha1/eagleclusters/north";
 const SOUTH: &str = "apis/eagle-p2p.io/v1alpha1/eagleclusters/south";
@@ -73,6 +73,26 @@ pub(crate) async fn made(api: FakeApi) {
     until_condition(&api, NORTH, "MirrorsVerified", "Verified").await;
     assert_eq!(api.get(NORTH).unwrap()["status"]["agents"]["connected"], 1);
     operator.stop().await;
+}
+
+/// A Pod that cannot start is named, with the reason.
+pub(crate) async fn unschedulable(api: FakeApi) {
+    let _operator = Operator::start(&api);
+    put_north(&api, "{}");
+    until_condition(&api, NORTH, "Reconciling", "TrackersStarting").await;
+    let labels = json!({
+        "app.kubernetes.io/managed-by": "eagle-operator", "app.kubernetes.io/instance": "north",
+    });
+    let condition = json!({
+        "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available",
+    });
+    let pod = format!("api/v1/namespaces/{OWN}/pods/north-seeder-1");
+    api.put(&pod, json!({ "metadata": { "labels": labels }, "status": { "conditions": [condition] } }));
+    api.until("the reason is told", |api| {
+        let (_, _, message) = self::condition(&api.get(NORTH)?, "Ready")?;
+        message.ends_with(". Pod north-seeder-1: Unschedulable: 0/3 nodes are available").then_some(())
+    })
+    .await;
 }
 
 /// What somebody else changes or deletes is as it was, soon.
@@ -193,7 +213,7 @@ pub(crate) async fn secrets(api: FakeApi) {
     api.put(&own("secrets/login"), secret(json!({ "username": "dQ==", "password": "cA==" })));
     until_there(&api, "daemonsets/north-agent").await;
     let before = hash(&api, "statefulsets/north-seeder");
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    pass(Duration::from_secs(60)).await;
 
     // A login that is changed reaches the seeders without another reason to look.
     api.put(&own("secrets/login"), secret(json!({ "username": "dQ==", "password": "cTI=" })));
@@ -201,7 +221,7 @@ pub(crate) async fn secrets(api: FakeApi) {
         (hash(api, "statefulsets/north-seeder") != before).then_some(())
     })
     .await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    pass(Duration::from_secs(60)).await;
     api.delete(&own("secrets/login"));
     until_condition(&api, NORTH, "Stalled", "SecretNotFound").await;
     assert!(api.get(&own("daemonsets/north-agent")).is_some(), "what runs goes on");
@@ -298,4 +318,4 @@ macro_rules! scenarios {
     };
 }
 
-scenarios!(made repaired pruned key_stays unreadable conflict secrets invalid refused bounded deleted);
+scenarios!(made unschedulable repaired pruned key_stays unreadable conflict secrets invalid refused bounded deleted);

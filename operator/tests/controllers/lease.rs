@@ -28,6 +28,7 @@ fn start(api: &FakeApi, name: &str) -> Replica {
         admin_listen: "127.0.0.1:0".parse().unwrap(),
         log: "info".into(),
         no_leader_election: false,
+        uninstall: None,
     };
     let context = Context::new();
     Replica { context: context.clone(), task: tokio::spawn(run_with(api.client(), args, context)) }

@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::fake_api::FakeApi;
-use crate::world::{DIGEST, Operator, put, put_node, until_condition};
+use crate::world::{DIGEST, Operator, pass, put, put_node, until_condition};
 
 const NODES: usize = 10_000;
 const WEB: &str = "apis/eagle-p2p.io/v1alpha1/namespaces/shop/imageprefetches/web";
@@ -22,7 +22,7 @@ async fn a_prefetch_of_ten_thousand_nodes_writes_once_in_two_seconds() {
         let agent = operator.connect(name, Vec::new());
         let late = Duration::from_millis(u64::try_from(number).unwrap());
         tokio::spawn(async move {
-            tokio::time::sleep(late).await;
+            pass(late).await;
             agent.work().await;
         });
     }
