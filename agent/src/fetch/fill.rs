@@ -347,7 +347,9 @@ impl<'a> Filling<'a> {
 }
 
 impl Drop for Filling<'_> {
+    /// Also in the middle, at a shutdown: then readers must not wait for what will not come.
     fn drop(&mut self) {
+        self.target.partial.fail("the fetch was stopped");
         if let Some(pouring) = &self.pouring {
             pouring.abort();
         }
