@@ -8,7 +8,7 @@ use super::stall::Watch;
 use super::{PATIENCE, all, bytes, ensure_once, publish, pull};
 use crate::fleet::{Fleet, Image, Part};
 use crate::say;
-use crate::wait::wait;
+use crate::wait::{until, wait};
 
 /// No pull stands still for longer. The promise is 5 s; what is above it is for a machine that is busy.
 const LONGEST_STALL: Duration = Duration::from_secs(8);
@@ -63,6 +63,8 @@ async fn lose(fleet: &dyn Fleet, name: &str, part: Part, blow: Blow) -> anyhow::
     ));
     ensure!(longest <= LONGEST_STALL, "a pull stood still for {longest:?}");
     fleet.heal().await?;
+    // One that was only silent first finishes what it had begun.
+    quiet_registry(fleet).await?;
     let again = publish(fleet, &format!("after-{name}"), &[2 << 20]).await?;
     let (left, before) = (fleet.traffic().await?, bytes(fleet, 0).await?);
     pull(fleet, all(), &again).await.context("with all parts back")?;
@@ -85,4 +87,16 @@ async fn hit(fleet: &dyn Fleet, image: &Image, part: Part, blow: Blow) -> anyhow
         Blow::Kill => fleet.kill(part).await,
         Blow::Freeze => fleet.freeze(part).await,
     }
+}
+
+/// Waits until nothing leaves the registry any more: half a second of its link is 6 MB.
+async fn quiet_registry(fleet: &dyn Fleet) -> anyhow::Result<()> {
+    let mut before = None;
+    until(PATIENCE, "a quiet registry", Duration::from_millis(500), async || {
+        let now = fleet.traffic().await?;
+        let quiet = before == Some(now);
+        before = Some(now);
+        Ok(quiet.then_some(()))
+    })
+    .await
 }

@@ -39,15 +39,20 @@ impl<'a> Watch<'a> {
     pub(super) async fn run(&mut self) -> Infallible {
         let mut ticks = interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looked = Instant::now();
         loop {
             ticks.tick().await;
             let now = Instant::now();
+            // While this did not look, the machine was busy with something else than what is measured.
+            let missed = (now - looked).saturating_sub(LOOK * 10);
+            looked = now;
             for (number, node) in self.nodes.iter_mut().enumerate() {
                 let seen = self.fleet.received(number);
                 let is_under_way =
                     node.seen > node.before && node.seen + self.fleet.unseen() < node.before + self.bytes;
+                node.at += missed;
                 if is_under_way {
-                    node.longest = node.longest.max(now - node.at);
+                    node.longest = node.longest.max(now.saturating_duration_since(node.at));
                 }
                 if seen > node.seen || !is_under_way {
                     (node.seen, node.at) = (node.seen.max(seen), now);
