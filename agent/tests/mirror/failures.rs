@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use eagle_blobs::origin::fake::Fault;
+use eagle_core::config::period::Period;
 use eagle_core::digest::Digest;
 
-use super::raw::End;
+use super::raw::{Answer, End};
 use super::world::{SIZE, World};
 
 /// What a busy machine may add to a promised time.
@@ -68,6 +69,40 @@ async fn wrong_bytes_end_the_body_early_by_fin_and_the_next_try_goes_elsewhere_a
         assert!([404, 503].contains(&answer.status), "{}", answer.status);
     }
     assert_eq!(world.agent.metrics().fetching.get(), 0, "it is still being tried");
+}
+
+/// Nothing is left to continue from: not a hang, but an early end, and then an answer that leads elsewhere.
+#[tokio::test]
+async fn a_registry_that_dies_in_the_middle_ends_the_body_early_by_fin() {
+    let world = World::with(|config| config.mirror.stall_timeout = Period::millis(200)).await;
+    let what = format!("blobs/{}", world.layer());
+    world.registry.set_fault(&world.layer(), Fault::StallAt(SIZE as u64 / 2));
+    let mut body = world.begin(&what, &[]).await;
+    body.read(1000).await;
+    world.registry.stop().await;
+    let answer = body.finish().await;
+    assert_eq!(answer.end, End::Fin);
+    assert!(answer.body == world.blob[..answer.body.len()]);
+    let range = format!("bytes={}-", answer.body.len());
+    assert_eq!(world.ask("GET", &what, &[("Range", &range)]).await.status, 503);
+    // It is back: what had arrived is continued.
+    world.registry.release(&world.layer());
+    world.registry.resume().await;
+    let again = ask_until_shown(&world, &what, &range).await;
+    assert!([&answer.body[..], &again.body[..]].concat() == world.blob);
+}
+
+/// A failure is remembered for a moment.
+async fn ask_until_shown(world: &World, what: &str, range: &str) -> Answer {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let answer = world.ask("GET", what, &[("Range", range)]).await;
+        if answer.status == 206 {
+            return answer;
+        }
+        assert!(answer.status == 503 && Instant::now() < deadline, "{}", answer.status);
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
