@@ -174,7 +174,11 @@ impl Fetcher {
         flights.insert(*digest, flight.clone());
         let (this, driven) = (self.clone(), flight.clone());
         let shutdown = self.shared.parts.shutdown.clone();
-        tokio::spawn(shutdown.run_until_cancelled_owned(async move { this.drive(&driven).await }));
+        tokio::spawn(async move {
+            if shutdown.run_until_cancelled(this.drive(&driven)).await.is_none() {
+                driven.finish(Err(Arc::new(Failure::Shutdown)));
+            }
+        });
         flight
     }
 

@@ -9,3 +9,5 @@ mod bed;
 mod private;
 #[path = "netns/runtimes.rs"]
 mod runtimes;
+#[path = "netns/scenarios.rs"]
+mod scenarios;

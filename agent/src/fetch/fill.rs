@@ -34,6 +34,9 @@ const WATCH: Duration = Duration::from_millis(100);
 const SEEDER_PATIENCE: Duration = Duration::from_secs(15);
 /// No source has given a byte for this long: the fetch has failed.
 const GIVE_UP: Duration = Duration::from_mins(1);
+/// Each source has failed since the last progress, which was this many times [`Parts::stall`] ago: the runtime is let
+/// go to the registry itself, instead of hanging on a body that nobody continues.
+const ALL_FAILED: u32 = 5;
 
 /// How a fetch begins.
 enum Beginning {
@@ -118,6 +121,8 @@ struct Filling<'a> {
     rescue: Rescue,
     rungs: VecDeque<Rung>,
     last_failure: Option<Failure>,
+    // How many sources have failed since the progress of this moment.
+    failed: (Instant, usize),
     first_byte: Option<Duration>,
     started: Instant,
 }
@@ -144,6 +149,7 @@ impl<'a> Filling<'a> {
             rescue: Rescue::new(Instant::now()),
             rungs,
             last_failure: None,
+            failed: (Instant::now(), 0),
             first_byte: None,
             started: Instant::now(),
         };
@@ -251,9 +257,13 @@ impl<'a> Filling<'a> {
 
     /// Looks whether it is time for another source.
     fn watch(&mut self) -> Result<(), Failure> {
-        let idle = self.target.partial.progress().at.max(self.started).elapsed();
-        if idle > GIVE_UP {
-            return Err(self.last_failure.take().unwrap_or(Failure::Stalled(GIVE_UP)));
+        let at = self.target.partial.progress().at;
+        let idle = at.max(self.started).elapsed();
+        let all_failed = self.failed.0 == at
+            && idle > self.parts.stall * ALL_FAILED
+            && self.failed.1 >= Self::all_rungs(self.parts, self.flight).len();
+        if idle > GIVE_UP || all_failed {
+            return Err(self.last_failure.take().unwrap_or(Failure::Stalled(idle)));
         }
         if self.pouring.is_some() {
             // A source over HTTP minds its own silence.
@@ -315,6 +325,8 @@ impl<'a> Filling<'a> {
         if matches!(failure, Failure::Write(_)) && self.target.partial.failure().is_some() {
             return Err(failure);
         }
+        let at = self.target.partial.progress().at;
+        self.failed = (at, if self.failed.0 == at { self.failed.1 + 1 } else { 1 });
         self.last_failure = Some(failure);
         if self.swarm.is_none() {
             self.next_rung(u64::MAX);
@@ -367,7 +379,9 @@ impl<'a> Filling<'a> {
 }
 
 impl Drop for Filling<'_> {
+    /// Also in the middle, at a shutdown: then readers must not wait for what will not come.
     fn drop(&mut self) {
+        self.target.partial.fail("the fetch was stopped");
         if let Some(pouring) = &self.pouring {
             pouring.abort();
         }
