@@ -22,8 +22,8 @@ use tokio::time::Instant;
 use super::flight::Flight;
 use super::list::{List, Step};
 use super::rescue::Rescue;
-use super::source::{Answer, Counted, Rung, Stream, Target, ask, pour};
-use super::{Failure, Parts};
+use super::source::{Answer, Rung, Stream, Target, ask, pour};
+use super::{Bytes, Failure, Parts};
 use crate::seeders::SeederError;
 use crate::seeding::Arriving;
 
@@ -135,7 +135,7 @@ impl<'a> Filling<'a> {
         };
         let partial = parts.cache.stage(flight.digest(), layout).await.map_err(Failure::Stage)?;
         let arriving = Arriving::new(partial.clone());
-        let (hashes, counted) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Counted::default()));
+        let (hashes, counted) = (Arc::new(Mutex::new(Vec::new())), flight.counted().clone());
         let target = Target { partial: partial.clone(), hashes, counted };
         let rungs = Self::all_rungs(parts, flight);
         let mut filling = Self {
@@ -352,9 +352,7 @@ impl<'a> Filling<'a> {
 
     /// One line and the counters.
     fn report(&self, started: Instant, failure: Option<&Failure>) {
-        let stats = self.swarm.as_ref().map(Swarm::stats).unwrap_or_default();
-        let (http, origin) = self.target.counted.totals();
-        let (peers, seeder) = (stats.from_peers, stats.from_seeders + http);
+        let Bytes { peers, seeders: seeder, origin } = self.flight.bytes();
         let metrics = &self.parts.metrics;
         metrics.came_from("peers", peers);
         metrics.came_from("seeder", seeder);
