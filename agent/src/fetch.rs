@@ -35,6 +35,7 @@ mod failure;
 mod fill;
 pub mod flight;
 mod list;
+mod rescue;
 mod source;
 mod warm;
 

@@ -1,7 +1,8 @@
 //! A swarm's state on this node: the mesh and what carries its decisions out.
 //!
 //! One lock guards the mesh and the list of links. It is taken once per read of a connection, per verified piece and per
-//! tick, never per block, and nothing waits or touches a disk while holding it.
+//! tick, never per block, and nothing waits or touches a disk while holding it. Progress, which anybody may watch, has a lock
+//! of its own that is never taken while holding that one: who watches may ask for more while holding a borrow.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -132,12 +133,17 @@ impl State {
         &self.counts
     }
 
-    pub(crate) fn progress(&self) -> &watch::Sender<Progress> {
-        &self.progress
+    /// How far it is: a copy, since a borrow must not outlive the statement it is in (see the module).
+    pub(crate) fn progress(&self) -> Progress {
+        *self.progress.borrow()
+    }
+
+    pub(crate) fn watch_progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
     }
 
     pub(crate) fn is_complete(&self) -> bool {
-        self.progress.borrow().is_complete()
+        self.progress().is_complete()
     }
 
     /// Completes when the swarm has been left.
@@ -273,12 +279,13 @@ impl State {
         core.arriving.remove(&piece);
         self.run(&mut core, [Input::Verified { piece }]);
         let verified = core.mesh.have().count();
+        drop(core);
         self.progress.send_modify(|progress| {
-            progress.verified = verified;
+            // Of two pieces at once the later one may be published first.
+            progress.verified = progress.verified.max(verified);
             progress.bytes += u64::from(self.spec.layout.length_of(piece));
             progress.last_progress = Instant::now();
         });
-        drop(core);
         if verified == self.spec.layout.pieces() {
             self.node.attend();
         }
