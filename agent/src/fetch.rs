@@ -31,6 +31,7 @@ mod failure;
 mod fill;
 pub mod flight;
 mod list;
+mod rescue;
 mod source;
 
 /// Sizes of blobs remembered from manifests: some 100 bytes each, 2 MiB.

@@ -1,9 +1,9 @@
 //! Driving one fetch to its end: which source is used when, and when the next one takes over.
 //!
-//! A large blob is begun in its swarm as soon as a seeder streams its piece hashes. If pieces that could be had do not
-//! come for [`Parts::stall`], a seeder is asked for them over HTTP, then the next seeder, then the origin; the swarm
-//! stays joined and may overtake. Waiting for a seeder that is itself waiting for its registry is not a stall, because
-//! nobody else has those bytes either; but not for ever.
+//! A large blob is begun in its swarm as soon as a seeder streams its piece hashes. If the swarm brings nothing of what
+//! could be had for [`Parts::stall`], a seeder is asked over HTTP, then the next seeder, then the origin: for a stretch of
+//! pieces that doubles each time that the swarm is still silent afterwards (see [`rescue`]). Waiting for a seeder that is
+//! itself waiting for its registry is not a stall, because nobody else has those bytes either; but not for ever.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,7 +21,8 @@ use tokio::time::Instant;
 
 use super::flight::Flight;
 use super::list::{List, Step};
-use super::source::{Counted, Rung, Stream, Target, ask, pour};
+use super::rescue::Rescue;
+use super::source::{Answer, Counted, Rung, Stream, Target, ask, pour};
 use super::{Failure, Parts};
 use crate::seeders::SeederError;
 use crate::seeding::Arriving;
@@ -113,7 +114,8 @@ struct Filling<'a> {
     arriving: Arc<Arriving>,
     swarm: Option<Swarm>,
     list: Option<List>,
-    pouring: Option<tokio::task::JoinHandle<Result<(), Failure>>>,
+    pouring: Option<tokio::task::JoinHandle<Result<Rung, Failure>>>,
+    rescue: Rescue,
     rungs: VecDeque<Rung>,
     last_failure: Option<Failure>,
     first_byte: Option<Duration>,
@@ -139,6 +141,7 @@ impl<'a> Filling<'a> {
             swarm: None,
             list: None,
             pouring: None,
+            rescue: Rescue::new(Instant::now()),
             rungs,
             last_failure: None,
             first_byte: None,
@@ -148,7 +151,7 @@ impl<'a> Filling<'a> {
             Beginning::Swarm(list) => filling.join(list),
             Beginning::Http(rung, stream) => {
                 filling.rungs.retain(|other| *other != rung);
-                filling.pour(rung, Some(stream));
+                filling.pour(rung, Some(stream), u64::MAX);
             }
         }
         flight.open(partial);
@@ -243,7 +246,7 @@ impl<'a> Filling<'a> {
         }
         // Nobody vouches for the rest: only the origin itself can give it.
         self.rungs.retain(|rung| *rung == Rung::Origin);
-        self.next_rung();
+        self.next_rung(u64::MAX);
     }
 
     /// Looks whether it is time for another source.
@@ -257,8 +260,15 @@ impl<'a> Filling<'a> {
             return Ok(());
         }
         let patience = if self.can_be_had() { self.parts.stall } else { SEEDER_PATIENCE };
-        if idle > patience || self.swarm.is_none() {
-            self.next_rung();
+        match &self.swarm {
+            None => self.next_rung(u64::MAX),
+            Some(swarm) => {
+                let stats = swarm.stats();
+                let brought = stats.from_peers + stats.from_seeders;
+                if let Some(stretch) = self.rescue.look(Instant::now(), brought, patience) {
+                    self.next_rung(stretch);
+                }
+            }
         }
         Ok(())
     }
@@ -269,7 +279,8 @@ impl<'a> Filling<'a> {
         self.list.is_none() || self.target.partial.first_missing(0).is_some_and(|piece| piece < known)
     }
 
-    fn next_rung(&mut self) {
+    /// Asks the next source over HTTP for up to `stretch` bytes.
+    fn next_rung(&mut self, stretch: u64) {
         if self.pouring.is_some() {
             return;
         }
@@ -278,26 +289,35 @@ impl<'a> Filling<'a> {
             self.rungs = Self::all_rungs(self.parts, self.flight);
             return;
         };
-        tracing::info!(digest = %self.flight.digest(), ?rung, "no progress: next source");
-        self.pour(rung, None);
+        tracing::info!(digest = %self.flight.digest(), ?rung, stretch, "no progress: next source");
+        self.pour(rung, None, stretch);
     }
 
-    fn pour(&mut self, rung: Rung, first: Option<Stream>) {
+    fn pour(&mut self, rung: Rung, first: Option<Stream>, stretch: u64) {
         let (parts, flight, target) = (self.parts.clone(), self.flight.clone(), self.target.clone());
-        self.pouring = Some(tokio::spawn(async move { pour(&parts, &flight, &target, &rung, first).await }));
+        self.pouring = Some(tokio::spawn(async move {
+            pour(&parts, &flight, &target, Answer { rung: rung.clone(), first, stretch }).await.map(|()| rung)
+        }));
     }
 
     /// One source over HTTP has ended.
-    fn poured(&mut self, ended: Result<(), Failure>) -> Result<(), Failure> {
+    fn poured(&mut self, ended: Result<Rung, Failure>) -> Result<(), Failure> {
         self.pouring = None;
-        let Err(failure) = ended else { return Ok(()) };
+        let failure = match ended {
+            Ok(rung) => {
+                // It gives: it is the first to be asked again.
+                self.rungs.push_front(rung);
+                return Ok(());
+            }
+            Err(failure) => failure,
+        };
         tracing::info!(digest = %self.flight.digest(), reason = eagle_runtime::chain::chain(&failure), "source failed");
         if matches!(failure, Failure::Write(_)) && self.target.partial.failure().is_some() {
             return Err(failure);
         }
         self.last_failure = Some(failure);
         if self.swarm.is_none() {
-            self.next_rung();
+            self.next_rung(u64::MAX);
         }
         Ok(())
     }
@@ -361,7 +381,9 @@ async fn next_step(list: &mut Option<List>) -> Step {
     }
 }
 
-async fn ended(pouring: &mut Option<tokio::task::JoinHandle<Result<(), Failure>>>) -> Result<(), Failure> {
+async fn ended(
+    pouring: &mut Option<tokio::task::JoinHandle<Result<Rung, Failure>>>,
+) -> Result<Rung, Failure> {
     match pouring {
         // It is aborted only when this fetch ends, and it does not panic.
         Some(pouring) => pouring.await.unwrap_or(Err(Failure::Shutdown)),
