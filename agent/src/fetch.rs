@@ -30,6 +30,7 @@ use flight::{Flight, Reader};
 pub use bytes::Bytes;
 pub use failure::Failure;
 
+mod begin;
 mod bytes;
 mod failure;
 mod fill;

@@ -2,7 +2,7 @@
 //!
 //! A large blob is begun in its swarm as soon as a seeder streams its piece hashes. If the swarm brings nothing of what
 //! could be had for [`Parts::stall`], a seeder is asked over HTTP, then the next seeder, then the origin: for a stretch of
-//! pieces that doubles each time that the swarm is still silent afterwards (see [`rescue`]). Waiting for a seeder that is
+//! pieces that doubles each time that the swarm is still silent afterwards (see [`Rescue`]). Waiting for a seeder that is
 //! itself waiting for its registry is not a stall, because nobody else has those bytes either; but not for ever.
 
 use std::collections::VecDeque;
@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use eagle_blobs::cache::{CommitError, Seal};
 use eagle_blobs::tail::Source;
-use eagle_blobs::upstream::UpstreamError;
 use eagle_core::piece::PieceLayout;
 use eagle_core::swarm_id::{PeerId, SwarmId};
 use eagle_core::wire::announce::{Peer, Role};
@@ -19,12 +18,12 @@ use eagle_swarm::{Swarm, SwarmSpec};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::begin::{Beginning, begin, list};
 use super::flight::Flight;
 use super::list::{List, Step};
 use super::rescue::Rescue;
-use super::source::{Answer, Rung, Stream, Target, ask, pour};
+use super::source::{Answer, Rung, Stream, Target, pour};
 use super::{Bytes, Failure, Parts};
-use crate::seeders::SeederError;
 use crate::seeding::Arriving;
 
 /// How often progress is looked at.
@@ -37,14 +36,6 @@ const GIVE_UP: Duration = Duration::from_mins(1);
 /// Each source has failed since the last progress, which was this many times [`Parts::stall`] ago: the runtime is let
 /// go to the registry itself, instead of hanging on a body that nobody continues.
 const ALL_FAILED: u32 = 5;
-
-/// How a fetch begins.
-enum Beginning {
-    /// A seeder streams the hashes of a large blob.
-    Swarm(List),
-    /// One answer over HTTP.
-    Http(Rung, Stream),
-}
 
 /// Brings the blob of `flight` into the store.
 pub(super) async fn fill(parts: &Parts, flight: &Arc<Flight>) -> Result<Source, Arc<Failure>> {
@@ -67,46 +58,6 @@ pub(super) async fn fill(parts: &Parts, flight: &Arc<Flight>) -> Result<Source, 
             Err(Arc::new(failure))
         }
     }
-}
-
-/// Asks the seeders in order, then the origin, for the beginning of the blob.
-async fn begin(parts: &Parts, flight: &Flight) -> Result<Beginning, Failure> {
-    let is_small = flight.size_hint().is_some_and(|size| size < parts.small);
-    for seeder in parts.seeders.order(flight.digest().as_bytes()) {
-        let asked =
-            if is_small { Err(None) } else { list(parts, flight, seeder.clone(), 0).await.map_err(Some) };
-        let failure = match asked {
-            Ok(list) if list.layout.size() >= parts.small => return Ok(Beginning::Swarm(list)),
-            Err(Some(error)) => Failure::Seeder(error),
-            // Small, by the manifest or by the seeder's word: one answer is cheaper than a swarm.
-            Ok(_) | Err(None) => {
-                let rung = Rung::Seeder(seeder.clone());
-                match ask(parts, flight, &rung, 0).await {
-                    Ok(stream) => return Ok(Beginning::Http(rung, stream)),
-                    Err(failure) => failure,
-                }
-            }
-        };
-        match failure {
-            Failure::Seeder(error) if !error.is_outage() => {
-                return Err(Failure::Upstream(UpstreamError::Refused(Arc::new(error))));
-            }
-            failure => {
-                let reason = eagle_runtime::chain::chain(&failure);
-                tracing::info!(digest = %flight.digest(), seeder, reason, "seeder passed over");
-            }
-        }
-    }
-    match ask(parts, flight, &Rung::Origin, 0).await {
-        Ok(stream) => Ok(Beginning::Http(Rung::Origin, stream)),
-        Err(Failure::Origin(error)) => Err(Failure::Upstream(UpstreamError::from(error))),
-        Err(failure) => Err(failure),
-    }
-}
-
-async fn list(parts: &Parts, flight: &Flight, seeder: String, from: u32) -> Result<List, SeederError> {
-    let stream = parts.seeders.pieces(&seeder, flight.repository(), flight.digest(), from).await?;
-    Ok(List::new(seeder, stream, from))
 }
 
 /// A fetch that is under way.
