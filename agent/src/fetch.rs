@@ -30,11 +30,13 @@ use flight::{Flight, Reader};
 pub use bytes::Bytes;
 pub use failure::Failure;
 
+mod begin;
 mod bytes;
 mod failure;
 mod fill;
 pub mod flight;
 mod list;
+mod rescue;
 mod source;
 mod warm;
 
@@ -225,7 +227,11 @@ impl Fetcher {
         flights.insert(*digest, flight.clone());
         let (this, driven) = (self.clone(), flight.clone());
         let shutdown = self.shared.parts.shutdown.clone();
-        tokio::spawn(shutdown.run_until_cancelled_owned(async move { this.drive(&driven).await }));
+        tokio::spawn(async move {
+            if shutdown.run_until_cancelled(this.drive(&driven)).await.is_none() {
+                driven.finish(Err(Arc::new(Failure::Shutdown)));
+            }
+        });
         flight
     }
 

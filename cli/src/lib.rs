@@ -36,7 +36,7 @@ enum Command {
     Seeder(role::Args),
     /// Run a tracker: knows who has what and hands out good peers
     Tracker(role::Args),
-    /// Run the operator on Kubernetes: EagleClusters become running parts, ImagePrefetches become images on nodes
+    /// Run the operator on Kubernetes: each EagleCluster becomes running parts, each ImagePrefetch images on nodes
     Operator(eagle_operator::Args),
 }
 

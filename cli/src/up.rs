@@ -297,24 +297,22 @@ fn install(args: &Args, mirror: &Mirror) -> anyhow::Result<()> {
         let reason = eagle_runtime::chain::chain(problem);
         tracing::warn!(file = %file.display(), reason, "left as it is: its registry does not use the mirror");
     }
-    match detect::detect(&args.containerd_config, None) {
-        Ok(found) => {
-            for problem in &found.problems {
-                tracing::warn!("containerd does not use the mirror yet: {problem}");
-            }
-            if found.problems.is_empty() && !found.config_path.names(&args.certs_d) {
-                let (file, certs_d) = (args.containerd_config.display(), args.certs_d.display());
-                tracing::warn!(
-                    "containerd does not use the mirror yet: config_path in {file} does not name {certs_d}"
-                );
-            }
-        }
-        Err(error) => {
-            let reason = eagle_runtime::chain::chain(&error);
-            tracing::warn!(reason, "it is not known whether containerd uses the mirror");
-        }
+    let certs_d = std::path::absolute(&args.certs_d)?;
+    for obstacle in obstacles(&args.containerd_config, &certs_d) {
+        tracing::warn!("containerd does not use the mirror yet: {obstacle}");
     }
     Ok(())
+}
+
+/// What in containerd's configuration `file` keeps it from looking into `certs_d`.
+fn obstacles(file: &Path, certs_d: &Path) -> Vec<String> {
+    match detect::detect(file, None) {
+        Err(error) => vec![format!("or it does: {}", eagle_runtime::chain::chain(&error))],
+        Ok(found) if found.problems.is_empty() && !found.config_path.names(certs_d) => {
+            vec![format!("config_path in {} does not name {}", file.display(), certs_d.display())]
+        }
+        Ok(found) => found.problems.iter().map(ToString::to_string).collect(),
+    }
 }
 
 fn uninstall(args: &Args) -> anyhow::Result<()> {
@@ -340,6 +338,20 @@ mod tests {
         let halves = Share::Halves.take(&limits);
         assert_eq!((halves.upload, halves.download), (Rate::per_second(5), Rate::NONE));
         assert_eq!(Share::Whole.take(&limits), limits);
+    }
+
+    #[test]
+    fn containerd_has_to_look_where_the_files_are() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, certs_d) = (directory.path().join("config.toml"), directory.path().join("certs.d"));
+        let config = |path: &str| {
+            let section = "[plugins.\"io.containerd.grpc.v1.cri\".registry]";
+            std::fs::write(&file, format!("version = 2\n{section}\nconfig_path = \"{path}\"\n")).unwrap();
+            obstacles(&file, &certs_d)
+        };
+        assert!(config(certs_d.to_str().unwrap()).is_empty());
+        assert!(config("/elsewhere")[0].contains("does not name"));
+        assert!(config("")[0].contains("sets no config_path"));
     }
 
     #[test]

@@ -118,7 +118,7 @@ async fn a_host_joins_another_and_both_pull_through_eagle() {
 
     let reference: Reference = "registry.test/team/app:v1".parse().unwrap();
     for mirror in [first_mirror, second_mirror] {
-        let runtime = Runtime::of_mirror(mirror).unwrap();
+        let runtime = Runtime::of_hosts(vec![mirror]).unwrap();
         let pulled = runtime.pull(&reference, Arc::new(Seen::default())).await.unwrap();
         assert!(pulled.bytes > 12_000_000, "{pulled:?}");
     }

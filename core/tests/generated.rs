@@ -20,7 +20,7 @@ fn the_reference_is_up_to_date() {
         ("seeder", print_default::<SeederConfig>()),
         ("tracker", print_default::<TrackerConfig>()),
     ] {
-        page += &format!("\n## eagle {role}\n\n```toml\n{}\n```\n", text.trim_end());
+        page += &["\n## eagle ", role, "\n\n```toml\n", text.trim_end(), "\n```\n"].concat();
     }
     expect_file!["../../docs/reference/config.md"].assert_eq(&page);
 }

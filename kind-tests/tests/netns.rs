@@ -11,3 +11,5 @@ mod node;
 mod private;
 #[path = "netns/runtimes.rs"]
 mod runtimes;
+#[path = "netns/scenarios.rs"]
+mod scenarios;

@@ -202,7 +202,7 @@ async fn agent(dial: Dial, heard: mpsc::Sender<(String, f64)>) {
     let told = Arc::clone(&board);
     let listen = async move {
         while wanted.changed().await.is_ok() {
-            let desired: Arc<Desired> = wanted.borrow_and_update().clone();
+            let Some(desired) = wanted.borrow_and_update().clone() else { continue };
             for task in &desired.tasks {
                 let began: u64 = task.id.parse().unwrap_or_default();
                 let seconds = now().saturating_sub(Duration::from_nanos(began)).as_secs_f64();

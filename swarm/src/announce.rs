@@ -139,7 +139,7 @@ impl AnnounceClient {
 }
 
 fn missing(state: &State) -> u64 {
-    state.spec().layout.size() - state.progress().borrow().bytes
+    state.spec().layout.size() - state.progress().bytes
 }
 
 impl Entry {
@@ -148,7 +148,7 @@ impl Entry {
         let Some(state) = weak.upgrade() else { return Seen { gone: true, ..Seen::default() } };
         Seen {
             left: missing(&state),
-            live: state.progress().borrow().live,
+            live: state.progress().live,
             has_seeder: state.has_seeder(),
             seeding: state.spec().seeding,
             has_failed: state.has_failed(),

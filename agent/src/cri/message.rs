@@ -66,6 +66,8 @@ pub(super) struct ImageStatusResponse {
 pub(super) struct Image {
     #[prost(string, repeated, tag = "3")]
     pub(super) repo_digests: Vec<String>,
+    #[prost(bool, tag = "8")]
+    pub(super) pinned: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

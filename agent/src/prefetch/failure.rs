@@ -27,6 +27,9 @@ pub enum Failure {
     /// There is none for this platform.
     #[error("the image has nothing for {0}")]
     NoPlatform(Platform),
+    /// The runtime pulls for its own platform alone.
+    #[error("the task names other platforms than {0}, for which alone this node's runtime pulls")]
+    NotForThisNode(Platform),
     /// It is something else than an image.
     #[error("{0} is no image")]
     NoImage(Digest),
@@ -71,7 +74,7 @@ impl Failure {
         match self {
             Self::Name(_) | Self::Platform(_) => "InvalidImage",
             Self::Manifest(error) => upstream(error),
-            Self::NoPlatform(_) => "PlatformNotFound",
+            Self::NoPlatform(_) | Self::NotForThisNode(_) => "PlatformNotFound",
             Self::NoImage(_) => "NotAnImage",
             Self::Blob(failure) => blob(failure),
             Self::NotKept => "DiskFull",

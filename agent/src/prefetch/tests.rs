@@ -14,6 +14,7 @@ use eagle_control::message::{
 };
 use eagle_control::server::{Bounds, Down, Link, encode, serve};
 use eagle_core::config::agent::AgentConfig;
+use eagle_core::config::period::Period;
 use eagle_core::config::seeder::SeederConfig;
 use eagle_core::config::tracker::TrackerConfig;
 use eagle_core::digest::Digest;
@@ -127,12 +128,15 @@ impl World {
         seeder.cache.directory = directory.path().join("seeder");
         seeder.cache.min_free = ByteSize(0);
         seeder.origin.registries = vec![registry.registry("r.test")];
+        // What was refused is asked again at once.
+        seeder.api.negative_ttl = Period::millis(0);
         let seeder = Seeder::start(&seeder, &others).await.unwrap();
 
         let listener = TcpListener::bind(local()).await.unwrap();
         let mut config = AgentConfig { trackers, node: "n1".into(), ..AgentConfig::default() };
         config.seeders = vec![format!("http://{}", seeder.api_address())];
         (config.mirror.listen, config.peer.listen) = (local(), local());
+        config.mirror.negative_ttl = Period::millis(0);
         config.cache.directory = directory.path().join("agent");
         config.cache.min_free = ByteSize(0);
         config.origin.registries = vec![registry.registry("r.test")];
@@ -297,9 +301,13 @@ async fn what_failed_says_why_and_is_tried_again_when_told() {
         assert!(!failed.message.is_empty());
     }
     world.image("v9", 6);
-    world.want(vec![task("t", Depth::NodeCache, vec![image(missing, 2)])]);
+    let other = TaskImage { platforms: vec!["plan9/mips".to_owned()], ..image(foreign, 2) };
+    let for_other = task("u", Depth::Image, vec![other]);
+    world.want(vec![task("t", Depth::NodeCache, vec![image(missing, 2)]), for_other]);
     let again = world.ended(missing, 2).await;
-    assert!(again.phase() == Phase::Ready || again.reason == "ImageNotFound", "{again:?}");
+    assert_eq!(again.phase(), Phase::Ready, "{again:?}");
+    let failed = world.ended(foreign, 2).await;
+    assert!(failed.reason == "PlatformNotFound" && failed.message.contains("runtime"), "{failed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -17,6 +17,7 @@ use super::plan::{Key, Order};
 use crate::cri::Runtime;
 use crate::fetch::{Bytes, Fetcher};
 use crate::mirror::held::HeldTags;
+use crate::platform::Platform;
 use crate::upstream::Ladder;
 
 /// How often bytes are counted. The operator is told every few seconds at most.
@@ -180,6 +181,10 @@ impl Tools {
         teller: &Teller,
     ) -> Result<Done, Failure> {
         let runtime = self.runtime.as_deref().ok_or(Failure::NoRuntime)?;
+        let own = Platform::own();
+        if !platforms(&order.platforms)?.contains(&own) {
+            return Err(Failure::NotForThisNode(own));
+        }
         let has = runtime.digests(image).await.map_err(Failure::Runtime)?;
         let is_there = |has: &[Digest]| digest.is_some_and(|digest| has.contains(&digest));
         if !has.is_some_and(|has| is_there(&has)) {
@@ -245,7 +250,7 @@ impl Tools {
     /// What the image consists of, if its repository shows it to Eagle.
     async fn readable(&self, order: &Order, image: &Reference, digest: Option<Digest>) -> Option<Contents> {
         // The runtime pulls for this node alone, whatever other platforms the task names.
-        match contents(&self.manifests, &image.repository, digest?, &platforms(&[]).ok()?).await {
+        match contents(&self.manifests, &image.repository, digest?, &[Platform::own()]).await {
             Ok(contents) => Some(contents),
             Err(failure) => {
                 let reason = eagle_runtime::chain::chain(&failure);

@@ -37,6 +37,8 @@ impl Starts {
             other => other?,
         };
         let (starts, looping) = judge(&text, now);
+        // The first start of all comes before the cache has made its directory.
+        self.file.parent().map_or(Ok(()), fs::create_dir_all)?;
         fs::write(&self.file, starts)?;
         Ok(looping)
     }
@@ -87,7 +89,7 @@ mod tests {
     #[test]
     fn an_orderly_end_begins_anew() {
         let directory = tempfile::tempdir().unwrap();
-        let starts = Starts::in_directory(directory.path());
+        let starts = Starts::in_directory(&directory.path().join("not/there/yet"));
         let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         let noted: Vec<_> = (0..4).map(|start| starts.note(at(1000 + start)).unwrap()).collect();
         assert_eq!(noted, [false, false, false, true]);

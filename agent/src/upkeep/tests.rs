@@ -28,7 +28,9 @@ async fn pull(mirror: SocketAddr, image: eagle_core::name::Reference) -> crate::
     let path = format!("manifests/{}", image.target);
     let url =
         format!("http://{mirror}/v2/{}/{path}?ns={}", image.repository.name(), image.repository.registry());
-    let answer = reqwest::get(url).await.unwrap();
+    eagle_blobs::tls::install_provider();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let answer = client.get(url).send().await.unwrap();
     let digest = answer.headers()["docker-content-digest"].to_str().unwrap();
     Ok(digest.parse().unwrap())
 }

@@ -13,7 +13,7 @@ use super::machine::Machine;
 use super::node::Node;
 use super::workload::publish_sandbox;
 use crate::netns::site::{Settings, Site};
-use crate::netns::wait::until;
+use crate::wait::until;
 
 /// Longest wait until a node is ready.
 const READY: Duration = Duration::from_secs(180);

@@ -12,7 +12,7 @@ use super::tools::program;
 use crate::netns::network::Namespace;
 use crate::netns::place::Place;
 use crate::netns::process::{Output, Process};
-use crate::netns::wait::until;
+use crate::wait::until;
 
 /// Where Services are.
 pub const SERVICES: &str = "10.96.0.0/16";

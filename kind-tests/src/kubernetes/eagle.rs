@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::cluster::Cluster;
 use super::node::{CERTS, Node};
-use crate::netns::http::Server;
-use crate::netns::site::REGISTRY;
+use crate::fleet::REGISTRY;
+use crate::netns::server::Server;
 use ::eagle::demo::report::Bytes;
 
 /// Where Eagle is installed.

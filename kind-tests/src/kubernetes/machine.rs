@@ -10,7 +10,7 @@ use crate::netns::groups;
 use crate::netns::network::Namespace;
 use crate::netns::place::Place;
 use crate::netns::process::{Output, Process};
-use crate::netns::wait::wait;
+use crate::wait::wait;
 
 /// What is the machine's own, and the directory that it really is.
 const OWN: [(&str, &str); 4] =

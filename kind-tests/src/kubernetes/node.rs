@@ -13,7 +13,7 @@ use crate::netns::containerd::snapshotter;
 use crate::netns::cri::Cri;
 use crate::netns::place::Place;
 use crate::netns::process::Process;
-use crate::netns::wait::wait;
+use crate::wait::wait;
 
 /// Where all Pods are; node `n` has those at 10.10.n.
 const PODS: &str = "10.10.0.0/16";

@@ -3,7 +3,8 @@
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use crate::netns::site::{Image, REGISTRY, Site};
+use crate::fleet::{Image, REGISTRY};
+use crate::netns::site::Site;
 use ::eagle::demo::image::{ImageSpec, Program};
 
 /// The image of what holds a Pod's namespaces.

@@ -13,7 +13,7 @@ use super::cri::{Cri, Login};
 use super::network::Namespace;
 use super::place::Place;
 use super::process::{Output, Process, enter};
-use super::wait::wait;
+use crate::wait::wait;
 use ::eagle::demo::image::Made;
 
 /// Longest wait until it answers.

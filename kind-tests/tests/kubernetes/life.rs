@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use eagle::demo::report::Bytes;
 use eagle_core::size::Rate;
+use eagle_kind_tests::fleet::Image;
 use eagle_kind_tests::kubernetes::cluster::Cluster;
 use eagle_kind_tests::kubernetes::eagle::{
     self as installed, NAMESPACE, bytes, configuration, eagle_cluster, pods,
 };
 use eagle_kind_tests::kubernetes::told::first_told;
 use eagle_kind_tests::kubernetes::workload::{daemon_set, deployment, publish};
-use eagle_kind_tests::netns::site::Image;
-use eagle_kind_tests::netns::wait::until;
+use eagle_kind_tests::wait::until;
 use serde_json::{Value, json};
 
 /// Longest wait for anything that the cluster is to bring about. Most takes seconds; the machine may be busy.
@@ -196,7 +196,8 @@ async fn an_upgrade(cluster: &Cluster) {
 /// Helm's hook deletes the EagleCluster first, and waits for the agents.
 async fn removal(cluster: &Cluster) {
     installed::uninstall(cluster).await.unwrap();
-    let kinds = "pods,daemonsets,statefulsets,services,configmaps,secrets,networkpolicies,poddisruptionbudgets";
+    let kinds =
+        "pods,daemonsets,statefulsets,services,configmaps,secrets,networkpolicies,poddisruptionbudgets";
     let left = ["get", kinds, "--namespace", NAMESPACE, "--output", "name"];
     until(SOON, "all parts to be gone", Duration::from_millis(300), async || {
         let left = cluster.kubectl().run(&left).await?;

@@ -1,7 +1,8 @@
 //! A swarm's state on this node: the mesh and what carries its decisions out.
 //!
 //! One lock guards the mesh and the list of links. It is taken once per read of a connection, per verified piece and per
-//! tick, never per block, and nothing waits or touches a disk while holding it.
+//! tick, never per block, and nothing waits or touches a disk while holding it. Progress, which anybody may watch, has a lock
+//! of its own that is never taken while holding that one: who watches may ask for more while holding a borrow.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -55,6 +56,8 @@ pub(crate) struct Core {
     actions: Vec<Action<LinkId>>,
     banned: HashSet<PeerId>,
     failed: Vec<PeerId>,
+    // Whether this swarm is counted in the node's `firsts`.
+    gives_firsts: bool,
 }
 
 /// There is no memory for another arriving piece now.
@@ -87,6 +90,7 @@ impl State {
             actions: Vec::new(),
             banned: HashSet::new(),
             failed: Vec::new(),
+            gives_firsts: false,
         };
         let progress = Progress {
             verified,
@@ -132,12 +136,17 @@ impl State {
         &self.counts
     }
 
-    pub(crate) fn progress(&self) -> &watch::Sender<Progress> {
-        &self.progress
+    /// How far it is: a copy, since a borrow must not outlive the statement it is in (see the module).
+    pub(crate) fn progress(&self) -> Progress {
+        *self.progress.borrow()
+    }
+
+    pub(crate) fn watch_progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
     }
 
     pub(crate) fn is_complete(&self) -> bool {
-        self.progress.borrow().is_complete()
+        self.progress().is_complete()
     }
 
     /// Completes when the swarm has been left.
@@ -273,12 +282,13 @@ impl State {
         core.arriving.remove(&piece);
         self.run(&mut core, [Input::Verified { piece }]);
         let verified = core.mesh.have().count();
+        drop(core);
         self.progress.send_modify(|progress| {
-            progress.verified = verified;
+            // Of two pieces at once the later one may be published first.
+            progress.verified = progress.verified.max(verified);
             progress.bytes += u64::from(self.spec.layout.length_of(piece));
             progress.last_progress = Instant::now();
         });
-        drop(core);
         if verified == self.spec.layout.pieces() {
             self.node.attend();
         }
@@ -310,6 +320,7 @@ impl State {
             return;
         }
         self.left.cancel();
+        self.count_firsts(&mut self.core.lock());
         self.node.forget(self);
         self.node.attend();
     }
@@ -317,13 +328,28 @@ impl State {
     fn run<'a>(&self, core: &mut Core, inputs: impl IntoIterator<Item = Input<'a, LinkId>>) {
         let now = self.node.now();
         let mut actions = std::mem::take(&mut core.actions);
+        core.mesh.set_spare(self.node.firsts.load(Ordering::Relaxed) == usize::from(core.gives_firsts));
         for input in inputs {
             core.mesh.handle(now, input, &mut actions);
         }
+        self.count_firsts(core);
         for action in actions.drain(..) {
             self.act(core, action);
         }
         core.actions = actions;
+    }
+
+    /// Tells the node's other swarms whether this one has first copies to give.
+    fn count_firsts(&self, core: &mut Core) {
+        let gives = core.mesh.gives_firsts() && !self.has_left();
+        if gives != core.gives_firsts {
+            core.gives_firsts = gives;
+            if gives {
+                self.node.firsts.fetch_add(1, Ordering::Relaxed);
+            } else {
+                self.node.firsts.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
     }
 
     fn act(&self, core: &mut Core, action: Action<LinkId>) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use eagle_core::swarm_id::PeerId;
 
-use super::{Core, State};
+use super::State;
 use crate::mesh::{Input, Kind, Why};
 use crate::swarm::counts::SwarmStats;
 use crate::swarm::link::{Arrival, Link};
@@ -110,7 +110,8 @@ impl State {
                 wire::put_interested(outbox.control());
             }
         });
-        self.publish_live(&core);
+        drop(core);
+        self.publish_live();
     }
 
     /// The connection is gone.
@@ -118,13 +119,22 @@ impl State {
         let mut core = self.core.lock();
         core.links.retain(|other| other.id != link.id);
         self.run(&mut core, [Input::Left { peer: link.id }]);
-        self.publish_live(&core);
         drop(core);
+        self.publish_live();
         self.node.attend();
     }
 
-    fn publish_live(&self, core: &Core) {
-        let live = u32::try_from(core.mesh.neighbours()).unwrap_or(u32::MAX);
-        self.progress.send_modify(|progress| progress.live = live);
+    fn publish_live(&self) {
+        let now = || u32::try_from(self.core.lock().mesh.neighbours()).unwrap_or(u32::MAX);
+        let mut live = now();
+        loop {
+            self.progress.send_modify(|progress| progress.live = live);
+            // Whoever publishes last has seen the last change.
+            let again = now();
+            if again == live {
+                return;
+            }
+            live = again;
+        }
     }
 }
