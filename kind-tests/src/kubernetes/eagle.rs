@@ -141,11 +141,13 @@ async fn bytes_of(node: &Node) -> anyhow::Result<Bytes> {
     Ok(Bytes { store: of("store")?, peers: of("peers")?, seeder: of("seeder")?, origin: of("origin")? })
 }
 
-/// Every file below a node's registry configuration, with its bytes.
+/// Every file below a node's registry configuration, by its path there, with its bytes.
 pub fn configuration(node: &Node) -> anyhow::Result<BTreeMap<PathBuf, Vec<u8>>> {
     let mut files = BTreeMap::new();
-    read_below(&node.machine().outside(CERTS), &mut files)?;
-    Ok(files)
+    let top = node.machine().outside(CERTS);
+    read_below(&top, &mut files)?;
+    let relative = |path: PathBuf| path.strip_prefix(&top).map(Path::to_owned);
+    files.into_iter().map(|(path, bytes)| Ok((relative(path)?, bytes))).collect()
 }
 
 fn read_below(directory: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) -> anyhow::Result<()> {
