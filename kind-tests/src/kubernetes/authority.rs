@@ -36,7 +36,7 @@ impl std::fmt::Debug for Authority {
 }
 
 impl Authority {
-    /// A new one, and a new key for ServiceAccounts' tokens: `ca.crt`, `sa.key` and `sa.pub` in `directory`.
+    /// A new one, and a new key for a ServiceAccount's tokens: `ca.crt`, `sa.key` and `sa.pub` in `directory`.
     pub fn new(directory: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(directory)?;
         let mut params = CertificateParams::default();
