@@ -32,6 +32,7 @@ mod fill;
 pub mod flight;
 mod list;
 mod rescue;
+mod setbacks;
 mod source;
 
 /// Sizes of blobs remembered from manifests: some 100 bytes each, 2 MiB.

@@ -28,7 +28,7 @@ pub(crate) struct Head {
     pub(crate) headers: Vec<(String, String)>,
     stream: TcpStream,
     received: Vec<u8>,
-    is_head: bool,
+    without_body: bool,
 }
 
 /// A whole answer.
@@ -42,8 +42,11 @@ pub(crate) struct Answer {
 /// Sends a request and reads the head of its answer.
 pub(crate) async fn begin(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Head {
     let mut stream = TcpStream::connect(to).await.unwrap();
-    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: {to}\r\n{headers}\r\n");
+    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {to}\r\n");
+    for (name, value) in headers {
+        request += &format!("{name}: {value}\r\n");
+    }
+    request += "\r\n";
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut received = Vec::new();
     let until = loop {
@@ -61,7 +64,7 @@ pub(crate) async fn begin(to: SocketAddr, method: &str, path: &str, headers: &[(
         let (name, value) = line.split_once(':').unwrap();
         (name.to_ascii_lowercase(), value.trim().to_owned())
     });
-    Head { status, headers: headers.collect(), stream, received: body, is_head: method == "HEAD" }
+    Head { status, headers: headers.collect(), stream, received: body, without_body: method == "HEAD" }
 }
 
 /// Sends a request and reads the whole answer.
@@ -86,7 +89,7 @@ impl Head {
     /// Reads to the end.
     pub(crate) async fn finish(mut self) -> Answer {
         let length = header(&self.headers, "content-length").map(|value| value.parse::<usize>().unwrap());
-        let expected = if self.is_head { 0 } else { length.unwrap_or(usize::MAX) };
+        let expected = if self.without_body { 0 } else { length.unwrap_or(usize::MAX) };
         let mut end = End::Whole;
         while self.received.len() < expected {
             match timeout(PATIENCE, self.stream.read_buf(&mut self.received)).await.expect("the body's end") {

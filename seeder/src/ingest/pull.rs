@@ -121,7 +121,17 @@ impl Pull {
         mut body: BlobBody,
         last: &mut Instant,
     ) -> Result<(), PullError> {
-        while let Some(chunk) = body.stream.next().await {
+        let mut changed = self.partial.changed();
+        loop {
+            let chunk = tokio::select! {
+                chunk = body.stream.next() => chunk,
+                // A piece is shown when it is stored, which may be after the last bytes for a long while.
+                Ok(()) = changed.changed() => {
+                    self.offer();
+                    continue;
+                }
+            };
+            let Some(chunk) = chunk else { return Ok(()) };
             let chunk: Bytes = chunk.map_err(PullError::Origin)?;
             self.ingests.shared.parts.limits.take_down(chunk.len()).await;
             self.ingests.shared.parts.metrics.origin_bytes.inc_by(chunk.len() as u64);
@@ -130,7 +140,6 @@ impl Pull {
             *last = Instant::now();
             self.turn.wait().await;
         }
-        Ok(())
     }
 
     /// Shows agents and the swarm the pieces that have become readable.
