@@ -42,11 +42,9 @@ pub(crate) struct Answer {
 /// Sends a request and reads the head of its answer.
 pub(crate) async fn begin(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Head {
     let mut stream = TcpStream::connect(to).await.unwrap();
-    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {to}\r\n");
-    for (name, value) in headers {
-        request += &format!("{name}: {value}\r\n");
-    }
-    request += "\r\n";
+    let mut lines = vec![format!("{method} {path} HTTP/1.1"), format!("Host: {to}")];
+    lines.extend(headers.iter().map(|(name, value)| format!("{name}: {value}")));
+    let request = lines.join("\r\n") + "\r\n\r\n";
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut received = Vec::new();
     let until = loop {
