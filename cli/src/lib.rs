@@ -9,8 +9,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub mod demo;
+pub mod operator;
 pub mod role;
-// pub mod up;
+pub mod up;
 
 /// Exit code of a configuration that cannot be used (`EX_CONFIG` of sysexits.h).
 const EXIT_CONFIG: u8 = 78;
@@ -27,14 +28,16 @@ struct Cli {
 enum Command {
     /// Show Eagle at work on this machine: a registry, a tracker, a seeder and some agents pull an image at once
     Demo(demo::Args),
-    // (up)
-    // Up(up::Args),
+    /// Run Eagle on this host without Kubernetes: the first host runs all parts, every other joins it
+    Up(up::Args),
     /// Run a node's agent: the registry mirror for its container runtime, and its peer in the swarms
     Agent(role::Args),
     /// Run a seeder: pulls each blob from its registry once and is the first peer of every swarm
     Seeder(role::Args),
     /// Run a tracker: knows who has what and hands out good peers
     Tracker(role::Args),
+    /// Run the operator on Kubernetes: each EagleCluster becomes running parts, each ImagePrefetch images on nodes
+    Operator(eagle_operator::Args),
 }
 
 /// A configuration error, told apart by its exit code.
@@ -59,10 +62,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let result = match cli.command {
         Command::Demo(args) => demo::run(&args),
-        // Command::Up(args) => up::run(args),
+        Command::Up(args) => up::run(&args),
         Command::Agent(args) => role::agent(&args),
         Command::Seeder(args) => role::seeder(&args),
         Command::Tracker(args) => role::tracker(&args),
+        Command::Operator(args) => operator::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,12 +1,13 @@
 //! Whole Eagle under test: fleets of nodes that pull real images, and scenarios that any fleet can play.
 //!
 //! A [`fleet`] is in this process, or, by [`netns`], in network namespaces of one Linux machine, each with a container
-//! runtime of its own. [`scenarios`] are written once for both. Nothing here is part of Eagle; nothing of Eagle is
-//! replaced here.
+//! runtime of its own. [`scenarios`] are written once for both. [`kubernetes`] runs a whole cluster on such nodes.
+//! Nothing here is part of Eagle; nothing of Eagle is replaced here.
 
 pub mod bench;
 pub mod fleet;
 pub mod http;
+pub mod kubernetes;
 pub mod netns;
 pub mod outsider;
 pub mod scenarios;

@@ -11,6 +11,7 @@ pub mod eagle;
 pub mod fleet;
 pub mod folders;
 pub mod gate;
+pub mod groups;
 pub mod network;
 pub mod place;
 pub mod podman;

@@ -31,6 +31,7 @@ use turns::Turns;
 pub mod piece_list;
 mod pull;
 pub mod turns;
+pub mod width;
 
 /// A blob's swarm is left when nobody has asked for it for this long; the next question joins it again.
 const IDLE: Duration = Duration::from_mins(1);
@@ -118,9 +119,9 @@ struct Shared {
 }
 
 impl Ingests {
-    /// None open yet; `free` of them will run at full speed.
-    pub fn new(parts: Parts, free: usize) -> Self {
-        let turns = Turns::new(free);
+    /// None open yet; at most `most` of them will run at full speed.
+    pub fn new(parts: Parts, most: usize) -> Self {
+        let turns = Turns::new(most);
         let started = tokio::time::Instant::now();
         Self { shared: Arc::new(Shared { parts, turns, slots: Mutex::default(), started }) }
     }
@@ -144,6 +145,14 @@ impl Ingests {
     /// The blob if it is open.
     pub fn opened(&self, digest: &Digest) -> Option<Arc<Open>> {
         self.shared.slots.lock().get(digest).and_then(|slot| slot.open.get().cloned())
+    }
+
+    /// Lets as many ingests run as are fastest, until `shutdown`.
+    pub async fn widen(self) {
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        while self.shared.parts.shutdown.run_until_cancelled(second.tick()).await.is_some() {
+            self.shared.turns.tick(self.shared.parts.metrics.origin_bytes.get());
+        }
     }
 
     /// Leaves swarms that nobody asks for, until `shutdown`.

@@ -115,6 +115,7 @@ impl Seeder {
             Api { access, manifests, ingests: ingests.clone(), limits: limits.clone(), peer, metrics, slots };
 
         let mut tasks = eagle_runtime::tasks::Tasks::until(shutdown.clone());
+        tasks.spawn("widen", ingests.clone().widen());
         tasks.spawn("sweep", ingests.sweep());
         let server =
             axum::serve(listener, api::router(api)).with_graceful_shutdown(shutdown.cancelled_owned());

@@ -1,5 +1,6 @@
 //! HTTP as it is on the wire: a client that tells how a connection ends.
 
+use std::fmt::Write as _;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -28,7 +29,7 @@ pub(crate) struct Head {
     pub(crate) headers: Vec<(String, String)>,
     stream: TcpStream,
     received: Vec<u8>,
-    without_body: bool,
+    bodiless: bool,
 }
 
 /// A whole answer.
@@ -42,9 +43,11 @@ pub(crate) struct Answer {
 /// Sends a request and reads the head of its answer.
 pub(crate) async fn begin(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Head {
     let mut stream = TcpStream::connect(to).await.unwrap();
-    let mut lines = vec![format!("{method} {path} HTTP/1.1"), format!("Host: {to}")];
-    lines.extend(headers.iter().map(|(name, value)| format!("{name}: {value}")));
-    let request = lines.join("\r\n") + "\r\n\r\n";
+    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {to}\r\n");
+    for (name, value) in headers {
+        write!(request, "{name}: {value}\r\n").unwrap();
+    }
+    request += "\r\n";
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut received = Vec::new();
     let until = loop {
@@ -62,7 +65,7 @@ pub(crate) async fn begin(to: SocketAddr, method: &str, path: &str, headers: &[(
         let (name, value) = line.split_once(':').unwrap();
         (name.to_ascii_lowercase(), value.trim().to_owned())
     });
-    Head { status, headers: headers.collect(), stream, received: body, without_body: method == "HEAD" }
+    Head { status, headers: headers.collect(), stream, received: body, bodiless: method == "HEAD" }
 }
 
 /// Sends a request and reads the whole answer.
@@ -87,7 +90,7 @@ impl Head {
     /// Reads to the end.
     pub(crate) async fn finish(mut self) -> Answer {
         let length = header(&self.headers, "content-length").map(|value| value.parse::<usize>().unwrap());
-        let expected = if self.without_body { 0 } else { length.unwrap_or(usize::MAX) };
+        let expected = if self.bodiless { 0 } else { length.unwrap_or(usize::MAX) };
         let mut end = End::Whole;
         while self.received.len() < expected {
             match timeout(PATIENCE, self.stream.read_buf(&mut self.received)).await.expect("the body's end") {

@@ -111,12 +111,33 @@ impl Registry {
         self.directory.join("access.log")
     }
 
-    /// Pushes the image in `layout` as `repository`:`tag`.
+    /// Pushes the first image of `layout`, an OCI image layout, as `repository`:`tag`.
+    pub async fn push_layout(&self, layout: &Path, repository: &str, tag: &str) -> anyhow::Result<()> {
+        let path = layout.join("index.json");
+        let index = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let Document::Index(manifests) = Document::parse(&index) else {
+            anyhow::bail!("{} is no index", path.display());
+        };
+        let first = manifests.first().with_context(|| format!("{} names no image", path.display()))?;
+        self.push_digest(layout, first.digest, repository, tag).await
+    }
+
+    /// Pushes the image `made` in `layout` as `repository`:`tag`.
     pub async fn push(&self, layout: &Path, made: &Made, repository: &str, tag: &str) -> anyhow::Result<()> {
+        self.push_digest(layout, made.digest, repository, tag).await
+    }
+
+    async fn push_digest(
+        &self,
+        layout: &Path,
+        digest: Digest,
+        repository: &str,
+        tag: &str,
+    ) -> anyhow::Result<()> {
         let authorization = self.guard.authorization(repository)?;
         let push =
             Push { server: self.server(), blobs: layout.join("blobs/sha256"), repository, authorization };
-        Box::pin(push.manifest(made.digest, tag)).await.with_context(|| format!("push of {repository}:{tag}"))
+        Box::pin(push.manifest(digest, tag)).await.with_context(|| format!("push of {repository}:{tag}"))
     }
 
     /// From its first start on.

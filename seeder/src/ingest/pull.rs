@@ -23,6 +23,10 @@ use crate::ingest::{Ingests, Open};
 /// An origin that gives no byte for this long has failed the ingest.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// Bytes that every ingest takes at full speed before it waits for its turn: a runtime that asks for all layers of an image
+/// at once gets the first bytes of each at once.
+const HEAD: u64 = 1 << 20;
+
 /// Why an ingest ended early.
 #[derive(Debug, thiserror::Error)]
 enum PullError {
@@ -138,7 +142,9 @@ impl Pull {
             writer.push(chunk).await.map_err(PullError::Write)?;
             self.offer();
             *last = Instant::now();
-            self.turn.wait().await;
+            if writer.position() >= HEAD {
+                self.turn.wait().await;
+            }
         }
     }
 

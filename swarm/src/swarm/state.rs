@@ -56,6 +56,8 @@ pub(crate) struct Core {
     actions: Vec<Action<LinkId>>,
     banned: HashSet<PeerId>,
     failed: Vec<PeerId>,
+    // Whether this swarm is counted in the node's `firsts`.
+    gives_firsts: bool,
 }
 
 /// There is no memory for another arriving piece now.
@@ -88,6 +90,7 @@ impl State {
             actions: Vec::new(),
             banned: HashSet::new(),
             failed: Vec::new(),
+            gives_firsts: false,
         };
         let progress = Progress {
             verified,
@@ -317,6 +320,7 @@ impl State {
             return;
         }
         self.left.cancel();
+        self.count_firsts(&mut self.core.lock());
         self.node.forget(self);
         self.node.attend();
     }
@@ -324,13 +328,28 @@ impl State {
     fn run<'a>(&self, core: &mut Core, inputs: impl IntoIterator<Item = Input<'a, LinkId>>) {
         let now = self.node.now();
         let mut actions = std::mem::take(&mut core.actions);
+        core.mesh.set_spare(self.node.firsts.load(Ordering::Relaxed) == usize::from(core.gives_firsts));
         for input in inputs {
             core.mesh.handle(now, input, &mut actions);
         }
+        self.count_firsts(core);
         for action in actions.drain(..) {
             self.act(core, action);
         }
         core.actions = actions;
+    }
+
+    /// Tells the node's other swarms whether this one has first copies to give.
+    fn count_firsts(&self, core: &mut Core) {
+        let gives = core.mesh.gives_firsts() && !self.has_left();
+        if gives != core.gives_firsts {
+            core.gives_firsts = gives;
+            if gives {
+                self.node.firsts.fetch_add(1, Ordering::Relaxed);
+            } else {
+                self.node.firsts.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
     }
 
     fn act(&self, core: &mut Core, action: Action<LinkId>) {
