@@ -23,7 +23,7 @@ enum Command {
     Test(test::Args),
     /// The rules of the house that no compiler checks: crate arrows, sizes, documentation
     Tidy,
-    /// Measure: `bench netns …` (everything behind `bench` goes to the benchmark)
+    /// Measure: `bench netns …`, or play rollouts: `bench sim …` (what follows goes to the benchmark)
     Bench {
         /// What the benchmark takes
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -52,6 +52,10 @@ fn main() -> ExitCode {
 }
 
 fn bench(args: &[String]) -> anyhow::Result<()> {
+    if let Some(("sim", rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        let fixed = ["run", "--release", "--quiet", "--package", "eagle-sim", "--example", "rows", "--"];
+        return run::cargo(&fixed.into_iter().chain(rest.iter().map(String::as_str)).collect::<Vec<_>>());
+    }
     run::cargo(&["build", "--release", "--quiet", "--package", "eagle"])?;
     let fixed = ["run", "--release", "--quiet", "--package", "eagle-kind-tests", "--bin", "bench", "--"];
     run::cargo(&fixed.into_iter().chain(args.iter().map(String::as_str)).collect::<Vec<_>>())
