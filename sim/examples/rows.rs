@@ -1,7 +1,8 @@
 //! The rollouts of the table in the documentation: one line each, as `cargo xtask bench sim` prints them.
 //!
-//! `cargo xtask bench sim [--nodes N] [--rounds N] [WORD …]`: with words, only the rows in whose names they all are; each
-//! row is played with the seeds 1 … `rounds`.
+//! `cargo xtask bench sim [--nodes N] [--rounds N] [--plain] [WORD …]`: with words, only the rows in whose names they all are; each
+//! row is played with the seeds 1 … `rounds`. Constants of the policy can be changed: `--uploads`, `--ahead`,
+//! `--ahead-seeder`, `--back`, `--seconds`; and the network's delay: `--delay-us`.
 #![allow(
     clippy::print_stdout,
     clippy::expect_used,
@@ -11,6 +12,7 @@
 use std::time::{Duration, Instant};
 
 use eagle_sim::Scenario;
+use eagle_swarm::mesh::Tuning;
 
 const MIB: u64 = 1 << 20;
 
@@ -71,12 +73,20 @@ fn rows(nodes: u32) -> Vec<(String, Scenario)> {
 
 fn main() {
     let mut args = std::env::args().skip(1);
-    let (mut nodes, mut rounds, mut words) = (10_000, 1, Vec::new());
+    let (mut nodes, mut rounds, mut grants, mut delay, mut words) = (10_000, 1, true, None, Vec::new());
+    let mut tuning = Tuning::default();
     while let Some(arg) = args.next() {
         let mut number = || args.next().and_then(|text| text.parse().ok()).expect("a number");
         match arg.as_str() {
             "--nodes" => nodes = number(),
             "--rounds" => rounds = number(),
+            "--plain" => grants = false,
+            "--uploads" => tuning.uploads = number() as usize,
+            "--ahead" => tuning.ahead = number() as usize,
+            "--ahead-seeder" => tuning.ahead_seeder = number() as usize,
+            "--back" => tuning.back = number(),
+            "--seconds" => tuning.seconds = number() as usize,
+            "--delay-us" => delay = Some(Duration::from_micros(number().into())),
             _ => words.push(arg),
         }
     }
@@ -89,7 +99,8 @@ fn main() {
             continue;
         }
         for seed in 1..=u64::from(rounds) {
-            play(&name, &Scenario { seed, ..scenario.clone() });
+            let delay = delay.unwrap_or(scenario.delay);
+            play(&name, &Scenario { seed, grants, delay, tuning: tuning.clone(), ..scenario.clone() });
         }
     }
 }

@@ -15,6 +15,8 @@ pub(crate) struct Sending {
     pub(crate) weight: f32,
     /// Part of it that is not sent yet.
     pub(crate) left: f32,
+    /// The receiver knows that half of it has come.
+    pub(crate) near: bool,
 }
 
 /// One connection, as its one end sees it.

@@ -43,6 +43,8 @@ pub struct Scenario {
     pub seeder_dies: Option<f64>,
     /// Every node's runtime reads the blob from the beginning while it arrives.
     pub reading: bool,
+    /// Pieces move as granted; otherwise as asked for.
+    pub grants: bool,
     /// The policy's constants.
     pub tuning: Tuning,
     /// For every random choice.
@@ -70,6 +72,7 @@ impl Default for Scenario {
             uneven: false,
             seeder_dies: None,
             reading: false,
+            grants: true,
             tuning: Tuning::default(),
             seed: 1,
         }

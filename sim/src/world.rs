@@ -41,6 +41,8 @@ pub(crate) struct World {
     piece_length: u32,
     slot: Duration,
     step: u32,
+    // Time since the beginning.
+    now: Duration,
     // Of one step, in seconds and in slots.
     step_seconds: f64,
     step_slots: f32,
@@ -50,6 +52,7 @@ pub(crate) struct World {
     pace: Pace,
     random: SmallRng,
     uneven: bool,
+    grants: bool,
     // Pieces per slot.
     up: Vec<f32>,
     down: Vec<f32>,
@@ -98,6 +101,7 @@ impl World {
             piece_length: scenario.piece_length(),
             slot,
             step: 0,
+            now: Duration::ZERO,
             step_seconds: step.as_secs_f64(),
             step_slots: (1.0 / STEPS) as f32,
             delay: (scenario.delay.div_duration_f64(step).round() as u32).max(1),
@@ -105,6 +109,7 @@ impl World {
             tracker: Handouts::new(total as usize, SmallRng::from_rng(&mut random)),
             pace: Pace::default(),
             uneven: scenario.uneven,
+            grants: scenario.grants,
             up: (0..total).map(speed).collect(),
             down: (0..total).map(down).collect(),
             flows: Vec::new(),
@@ -120,19 +125,15 @@ impl World {
         }
     }
 
-    /// Time since the beginning.
-    fn now(&self) -> Duration {
-        Duration::from_secs_f64(f64::from(self.step) * self.step_seconds)
-    }
-
     /// Lets time pass until every living node has finished, or far too much time has passed.
     pub(crate) fn run(&mut self) {
         for seeder in 0..self.seeders {
             self.arrive(seeder);
         }
-        while self.unfinished > 0 && self.now() < self.unit * LONGEST {
+        while self.unfinished > 0 && self.now < self.unit * LONGEST {
             self.step += 1;
-            let now = self.now();
+            self.now = Duration::from_secs_f64(f64::from(self.step) * self.step_seconds);
+            let now = self.now;
             while let Some(&node) =
                 self.coming.front().filter(|&&node| self.nodes[node as usize].arrives <= now)
             {
@@ -154,7 +155,7 @@ impl World {
     }
 
     fn arrive(&mut self, node: u32) {
-        let now = self.now();
+        let now = self.now;
         let place = node as usize;
         if self.nodes[place].life != Life::Coming {
             return;
@@ -176,7 +177,7 @@ impl World {
     }
 
     fn announce(&mut self, node: u32) {
-        let (now, place) = (self.now(), node as usize);
+        let (now, place) = (self.now, node as usize);
         let live = self.nodes[place].connections.len() as u32;
         let seeder = self.nodes[place].seeder;
         let has_seeder =
@@ -195,6 +196,9 @@ impl World {
         for Handed { peer, classes } in handed {
             if self.nodes[place].connection(peer).is_none() {
                 self.post(node, peer, Message::Dial { classes });
+            } else if let Some(classes) = classes.filter(|_| self.grants) {
+                self.tell(node, Input::Asks { peer, classes });
+                self.post(node, peer, Message::Serves(classes));
             }
         }
     }
@@ -225,7 +229,7 @@ impl World {
 
     /// `node` has lost its connection to `peer`, and tells the tracker.
     fn lose(&mut self, node: u32, peer: u32) {
-        let now = self.now();
+        let now = self.now;
         if self.disconnect(node, peer) {
             let pace = self.pace.clone();
             let node = &mut self.nodes[node as usize];
@@ -327,6 +331,7 @@ fn build(scenario: &Scenario, number: u32, random: &mut SmallRng) -> Node {
     let start = Start {
         piece_length: scenario.piece_length(),
         seeding: seeder,
+        replicates: true,
         have,
         known: 0,
         seed: random.random(),

@@ -1,6 +1,6 @@
 //! Messages between nodes, each one delay on its way, and what nodes' meshes want done.
 
-use eagle_swarm::mesh::{Action, Input, Kind, PieceSet};
+use eagle_swarm::mesh::{Action, Input, Kind, Neighbour, PieceSet};
 use rand::RngExt as _;
 
 use super::World;
@@ -23,6 +23,11 @@ pub(super) enum Message {
     Has(u32),
     Request(u32),
     Cancel(u32),
+    Grant(Option<u32>),
+    Decline(Option<u32>),
+    Expect(u32),
+    Reject(u32),
+    Serves(u8),
     /// The last byte of a piece.
     Piece(u32),
 }
@@ -68,6 +73,11 @@ impl World {
             Message::Has(piece) => self.tell(to, Input::Has { peer, piece }),
             Message::Request(piece) => self.tell(to, Input::Requested { peer, piece }),
             Message::Cancel(piece) => self.cancel(to, peer, piece),
+            Message::Grant(piece) => self.tell(to, Input::Granted { peer, piece }),
+            Message::Decline(piece) => self.tell(to, Input::Declined { peer, piece }),
+            Message::Expect(piece) => self.tell(to, Input::Expected { peer, piece }),
+            Message::Reject(piece) => self.tell(to, Input::Rejected { peer, piece }),
+            Message::Serves(classes) => self.tell(to, Input::Serves { peer, classes }),
             Message::Piece(piece) => self.take(to, peer, piece),
         }
     }
@@ -82,15 +92,22 @@ impl World {
         self.connect(node, peer, weight, None);
     }
 
-    fn connect(&mut self, node: u32, peer: u32, weight: f32, _classes: Option<u8>) {
+    fn connect(&mut self, node: u32, peer: u32, weight: f32, classes: Option<u8>) {
         if self.nodes[node as usize].connection(peer).is_some() {
             return;
         }
         let connection = Connection { peer, weight, queue: [].into(), received: 0.0, sent: 0.0 };
         self.nodes[node as usize].connections.push(connection);
         let kind = if peer < self.seeders { Kind::Seeder } else { Kind::Agent };
-        self.tell(node, Input::Joined { peer, kind });
+        let classes = classes.filter(|_| self.grants);
+        // Seeders of a chain ask as they like.
+        let grants = self.grants && (kind == Kind::Agent || node >= self.seeders);
+        let zone = self.nodes[peer as usize].zone;
+        self.tell(node, Input::Joined { peer, is: Neighbour { kind, zone, grants, classes } });
         self.post(node, peer, Message::Unchoke);
+        if let Some(classes) = classes {
+            self.post(node, peer, Message::Serves(classes));
+        }
     }
 
     /// `peer` takes a request back: what is sent of it was in vain.
@@ -121,7 +138,7 @@ impl World {
     }
 
     fn finish(&mut self, node: u32) {
-        let now = self.now();
+        let now = self.now;
         let seeder = node < self.seeders;
         let place = &mut self.nodes[node as usize];
         place.finished = Some(now);
@@ -138,7 +155,7 @@ impl World {
         if !self.nodes[node as usize].is_alive() {
             return;
         }
-        let now = self.now();
+        let now = self.now;
         let subject = &mut self.nodes[node as usize];
         let mut actions = std::mem::take(&mut subject.actions);
         subject.mesh.handle(now, input, &mut actions);
@@ -157,11 +174,20 @@ impl World {
                 let have = Box::new(self.nodes[node as usize].mesh.have().clone());
                 self.post(node, peer, Message::Field(have));
             }
-            Action::Upload { peer, piece } => {
+            Action::Upload { peer, piece, weight } => {
                 if let Some(connection) = self.nodes[node as usize].connection(peer) {
-                    connection.queue.push_back(Sending { piece, weight: 1.0, left: 1.0 });
+                    connection.queue.push_back(Sending {
+                        piece,
+                        weight: weight.into(),
+                        left: 1.0,
+                        near: false,
+                    });
                 }
             }
+            Action::Grant { peer, piece } => self.post(node, peer, Message::Grant(piece)),
+            Action::Decline { peer, piece } => self.post(node, peer, Message::Decline(piece)),
+            Action::Expect { peer, piece } => self.post(node, peer, Message::Expect(piece)),
+            Action::Reject { peer, piece } => self.post(node, peer, Message::Reject(piece)),
             Action::Drop { peer, .. } => {
                 self.lose(node, peer);
                 self.disconnect(peer, node);

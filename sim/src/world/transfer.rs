@@ -9,6 +9,12 @@ use crate::flows::Flow;
 /// A piece with less than this left is sent: rounding.
 const SENT: f32 = 1e-4;
 
+/// An uplink that carries less than this part of what it could has room for another upload.
+const FULL: f32 = 0.95;
+
+/// Pieces that are through, and half through: (to whom, piece).
+type Marks<'a> = (&'a mut Vec<(u32, u32)>, &'a mut Vec<(u32, u32)>);
+
 impl World {
     pub(super) fn transfer(&mut self) {
         let mut flows = std::mem::take(&mut self.flows);
@@ -31,20 +37,39 @@ impl World {
             rest = others;
         }
         self.flows = flows;
+        if self.grants {
+            self.tell_spare();
+        }
+    }
+
+    /// Tells the meshes whose uplinks could have carried more.
+    fn tell_spare(&mut self) {
+        let mut sent = vec![0.0; self.nodes.len()];
+        for flow in &self.flows {
+            sent[flow.from as usize] += flow.rate;
+        }
+        for (node, sent) in (0..).zip(sent) {
+            if sent < FULL * self.up[node as usize] {
+                self.tell(node, Input::Spare);
+            }
+        }
     }
 
     /// Sends what the flows of one sender carry in one step.
     fn send(&mut self, flows: &[Flow]) {
         let from = flows[0].from;
-        let mut done = Vec::new();
+        let (mut done, mut near) = (Vec::new(), Vec::new());
         let mut surplus = 0.0;
         for flow in flows {
-            surplus += self.advance(flow, flow.rate * self.step_slots, &mut done);
+            surplus += self.advance(flow, flow.rate * self.step_slots, &mut (&mut done, &mut near));
         }
         for flow in flows {
             if surplus > SENT {
-                surplus = self.advance(flow, surplus, &mut done);
+                surplus = self.advance(flow, surplus, &mut (&mut done, &mut near));
             }
+        }
+        for (to, piece) in near {
+            self.tell(to, Input::Near { piece });
         }
         for (to, piece) in done {
             self.post(from, to, Message::Piece(piece));
@@ -52,9 +77,9 @@ impl World {
         }
     }
 
-    /// Moves `amount` of pieces along a connection; pieces that are through go to `done`. Returns what it had no use
-    /// for.
-    fn advance(&mut self, flow: &Flow, amount: f32, done: &mut Vec<(u32, u32)>) -> f32 {
+    /// Moves `amount` of pieces along a connection; notes pieces that are through, and those that are half through.
+    /// Returns what it had no use for.
+    fn advance(&mut self, flow: &Flow, amount: f32, (done, near): &mut Marks<'_>) -> f32 {
         let mut left = amount;
         let Some(connection) = self.nodes[flow.from as usize].connection(flow.to) else { return left };
         while let Some(first) = connection.queue.front_mut() {
@@ -62,6 +87,10 @@ impl World {
             first.left -= moved;
             left -= moved;
             if first.left > SENT {
+                if first.left <= 0.5 && !first.near {
+                    first.near = true;
+                    near.push((flow.to, first.piece));
+                }
                 break;
             }
             done.push((flow.to, first.piece));

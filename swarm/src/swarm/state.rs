@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use eagle_core::piece::PieceHash;
 use eagle_core::ports::Pieces;
 use eagle_core::swarm_id::PeerId;
+use eagle_core::wire::announce::Peer;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -20,15 +21,18 @@ use tokio_util::sync::CancellationToken;
 use crate::assembly::{Arriving, Memory, Whole, blocks};
 use crate::engine::node::Node;
 use crate::limit::HostLimits;
-use crate::mesh::{Action, Input, Kind, Mesh, PieceSet, Start, Tuning, Why};
+use crate::mesh::{Action, Input, Kind, Mesh, Neighbour, PieceSet, Start, Tuning, Why};
 use crate::swarm::counts::{Counts, SwarmStats};
 use crate::swarm::link::{Arrival, Link, LinkId};
 use crate::swarm::{Progress, SwarmSpec};
 use crate::verify::Job;
 use crate::wire;
+use crate::wire::word::Word;
 
 /// Most failed peers remembered until the announce client asks: twice what one announce carries.
 const MAX_FAILED: usize = 64;
+/// Most zones told apart in one swarm: more than any cluster has. Each costs a seeder one byte a piece.
+const MAX_ZONES: usize = 256;
 /// Most peers banned: whoever has so many liars in one swarm has other worries.
 const MAX_BANNED: usize = 1024;
 
@@ -53,6 +57,22 @@ pub(crate) struct Core {
     actions: Vec<Action<LinkId>>,
     banned: HashSet<PeerId>,
     failed: Vec<PeerId>,
+    // Zones that peers have named; the mesh knows them by their places.
+    zones: Vec<String>,
+}
+
+impl Core {
+    /// The number of a zone. Peers of more zones than are remembered share the last number.
+    fn zone_number(&mut self, zone: &str) -> u16 {
+        let known = self.zones.iter().position(|name| name == zone);
+        let at = known.unwrap_or_else(|| {
+            if self.zones.len() < MAX_ZONES {
+                self.zones.push(zone.to_owned());
+            }
+            self.zones.len() - 1
+        });
+        u16::try_from(at).unwrap_or(u16::MAX)
+    }
 }
 
 /// There is no memory for another arriving piece now.
@@ -88,6 +108,8 @@ impl State {
         let start = Start {
             piece_length: spec.layout.piece_length(),
             seeding: spec.seeding,
+            // What a seeder's store lacks, its origin brings.
+            replicates: false,
             have,
             known: 0,
             seed: rand::random(),
@@ -100,6 +122,7 @@ impl State {
             actions: Vec::new(),
             banned: HashSet::new(),
             failed: Vec::new(),
+            zones: Vec::new(),
         };
         let progress = Progress {
             verified,
@@ -220,6 +243,19 @@ impl State {
         self.core.lock().links.iter().any(|link| link.peer == peer)
     }
 
+    /// Whether the peer is connected; if it is, its link is held to the piece classes that the tracker names now.
+    pub(crate) fn is_connected_as(&self, peer: &Peer) -> bool {
+        let mut core = self.core.lock();
+        let Some(link) = core.links.iter().find(|link| link.peer == peer.peer_id).cloned() else {
+            return false;
+        };
+        if let Some(classes) = peer.classes.filter(|_| link.speaks() && self.node.config().grants) {
+            self.run(&mut core, [Input::Asks { peer: link.id, classes }]);
+            link.say(Word::Serves(classes));
+        }
+        true
+    }
+
     pub(crate) fn is_banned(&self, peer: PeerId) -> bool {
         self.core.lock().banned.contains(&peer)
     }
@@ -264,13 +300,20 @@ impl State {
         let mut core = self.core.lock();
         let wants = !core.mesh.have().is_full() && !self.spec.seeding;
         // A bitfield, if it is shown one, is the first message it gets (BEP 3).
-        self.run(&mut core, [Input::Joined { peer: link.id, kind: link.kind() }]);
+        let grants = link.speaks() && self.node.config().grants;
+        let zone = core.zone_number(link.zone());
+        let classes = link.classes.filter(|_| grants);
+        let is = Neighbour { kind: link.kind(), zone, grants, classes };
+        self.run(&mut core, [Input::Joined { peer: link.id, is }]);
         link.send(|outbox| {
             wire::put_unchoke(outbox.control());
             if wants {
                 wire::put_interested(outbox.control());
             }
         });
+        if let Some(classes) = classes {
+            link.say(Word::Serves(classes));
+        }
         self.publish_live(&core);
     }
 
@@ -287,26 +330,15 @@ impl State {
     /// What one read of a connection brought.
     pub(crate) fn deliver(
         self: &Arc<Self>,
-        link: &Link,
         inputs: &mut Vec<Input<'static, LinkId>>,
         whole: &mut Vec<(u32, Whole)>,
     ) {
         let mut core = self.core.lock();
-        let refused: Vec<u32> = inputs
-            .iter()
-            .filter_map(|input| match input {
-                Input::Requested { piece, .. } if !core.mesh.have().contains(*piece) => Some(*piece),
-                _ => None,
-            })
-            .collect();
         for (piece, _) in &*whole {
             core.arriving.remove(piece);
         }
         self.run(&mut core, inputs.drain(..));
         drop(core);
-        if !refused.is_empty() {
-            link.send(|outbox| refused.iter().for_each(|piece| outbox.refuse(*piece)));
-        }
         for (piece, whole) in whole.drain(..) {
             self.node.verifier.submit(Job { swarm: self.clone(), piece, whole });
         }
@@ -444,6 +476,10 @@ impl State {
         | Action::Field { peer }
         | Action::Tell { peer, .. }
         | Action::Upload { peer, .. }
+        | Action::Grant { peer, .. }
+        | Action::Decline { peer, .. }
+        | Action::Expect { peer, .. }
+        | Action::Reject { peer, .. }
         | Action::Drop { peer, .. }) = action;
         let Some(link) = core.links.iter().find(|link| link.id == peer).cloned() else { return };
         match action {
@@ -465,6 +501,13 @@ impl State {
             }
             Action::Tell { piece, .. } => link.send(|outbox| wire::put_have(outbox.control(), piece)),
             Action::Upload { piece, .. } => link.send(|outbox| outbox.start(piece)),
+            Action::Grant { piece, .. } => link.say(Word::Grant(piece)),
+            Action::Decline { piece, .. } => link.say(Word::Decline(piece)),
+            Action::Expect { piece, .. } => link.say(Word::Expect(piece)),
+            Action::Reject { piece, .. } => {
+                link.send(|outbox| outbox.refuse(piece));
+                link.say(Word::Reject(piece));
+            }
             Action::Drop { why, .. } => {
                 if why == Why::Liar && core.banned.len() < MAX_BANNED {
                     core.banned.insert(link.peer);
