@@ -2,7 +2,7 @@
 //!
 //! `cargo xtask bench sim [--nodes N] [--rounds N] [--plain] [WORD …]`: with words, only the rows in whose names they all are; each
 //! row is played with the seeds 1 … `rounds`. Constants of the policy can be changed: `--uploads`, `--ahead`,
-//! `--ahead-seeder`, `--back`, `--seconds`; and the network's delay: `--delay-us`.
+//! `--ahead-most`, `--seconds`; and the network's delay: `--delay-us`.
 #![allow(
     clippy::print_stdout,
     clippy::expect_used,
@@ -83,8 +83,7 @@ fn main() {
             "--plain" => grants = false,
             "--uploads" => tuning.uploads = number() as usize,
             "--ahead" => tuning.ahead = number() as usize,
-            "--ahead-seeder" => tuning.ahead_seeder = number() as usize,
-            "--back" => tuning.back = number(),
+            "--ahead-most" => tuning.ahead_most = number() as usize,
             "--seconds" => tuning.seconds = number() as usize,
             "--delay-us" => delay = Some(Duration::from_micros(number().into())),
             _ => words.push(arg),

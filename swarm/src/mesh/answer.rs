@@ -21,8 +21,10 @@ impl<K: Copy + Eq> Mesh<K> {
                 return;
             }
         }
-        let back = self.tuning.back << u32::from(self.links[at].asks.is_some());
-        let room = self.total_asked < back && !self.seeding;
+        // What is asked for covers the same way as what is granted: out and back.
+        let back = 2 * self.ahead() + 2;
+        let back = if self.links[at].asks.is_some() { 2 * back } else { back };
+        let room = (self.total_asked as usize) < back && !self.seeding;
         let again = |mesh: &Self| mesh.pick_again(at).map(|piece| (piece, true));
         let chosen = match piece {
             _ if !room => None,

@@ -25,13 +25,21 @@ pub(super) struct Uplink<K> {
     started: usize,
     /// Granted and not answered, on all links.
     granted: usize,
+    /// How long answers to grants take lately, seconds; none yet: zero.
+    answer: f64,
     /// Nobody could be granted anything: not tried again before this time, unless something has changed.
     idle_until: std::time::Duration,
 }
 
 impl<K> Default for Uplink<K> {
     fn default() -> Self {
-        Self { uploads: Vec::new(), started: 0, granted: 0, idle_until: std::time::Duration::ZERO }
+        Self {
+            uploads: Vec::new(),
+            started: 0,
+            granted: 0,
+            answer: 0.0,
+            idle_until: std::time::Duration::ZERO,
+        }
     }
 }
 
@@ -97,8 +105,15 @@ impl<K: Copy + Eq> Mesh<K> {
 
     /// One grant of link `at` is not open any more. (Who asks without one is served; it only has one more out.)
     fn answered(&mut self, at: usize) {
+        // Each new answer counts an eighth, as TCP counts its round trips.
+        const NEWEST: f64 = 0.125;
         let link = &mut self.links[at];
         if link.granted > 0 {
+            if let Some(since) = link.granted_at.take() {
+                let took = self.now.saturating_sub(since).as_secs_f64();
+                let answer = &mut self.uplink.answer;
+                *answer = if *answer > 0.0 { *answer + NEWEST * (took - *answer) } else { took };
+            }
             link.granted -= 1;
             self.uplink.granted -= 1;
         } else {
@@ -144,7 +159,7 @@ impl<K: Copy + Eq> Mesh<K> {
         if self.now < self.uplink.idle_until {
             return;
         }
-        let ahead = if self.seeding { self.tuning.ahead_seeder } else { self.tuning.ahead };
+        let ahead = if self.seeding { 2 * self.ahead() - 2 } else { self.ahead() };
         loop {
             let open = self.uplink.waiting() + self.uplink.granted;
             if open >= ahead && self.uplink.started + open >= self.tuning.uploads {
@@ -155,6 +170,16 @@ impl<K: Copy + Eq> Mesh<K> {
                 return;
             }
         }
+    }
+
+    /// Pieces to grant ahead of the uplink: as many as it sends until an answer is there, and one.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
+    pub(super) fn ahead(&self) -> usize {
+        let (least, most) = (self.tuning.ahead, self.tuning.ahead_most);
+        if self.slot.is_zero() {
+            return least;
+        }
+        ((self.uplink.answer / self.slot.as_secs_f64()).ceil() as usize + 1).clamp(least, most)
     }
 
     /// Starts the waiting upload of the piece that fewest neighbours have; whether there was one.
@@ -206,7 +231,10 @@ impl<K: Copy + Eq> Mesh<K> {
     }
 
     pub(super) fn note_granted(&mut self, at: usize) {
+        let now = self.now;
         let link = &mut self.links[at];
+        // Of several grants that are open on one link no answer says which it answers.
+        link.granted_at = (link.granted == 0).then_some(now);
         link.granted += 1;
         link.out += 1;
         self.uplink.granted += 1;

@@ -36,6 +36,8 @@ pub(super) struct Link<K> {
     pub(super) serves: Option<u8>,
     /// Granted to it and not answered yet.
     pub(super) granted: u32,
+    /// When, if it is one.
+    pub(super) granted_at: Option<Duration>,
     /// Granted, waiting or being sent.
     pub(super) out: u32,
     /// It has declined: gets no grants until then.
@@ -77,6 +79,7 @@ impl<K> Link<K> {
             asks: is.classes,
             serves: None,
             granted: 0,
+            granted_at: None,
             out: 0,
             hold: Duration::ZERO,
             parked: Vec::new(),

@@ -165,7 +165,7 @@ impl World {
         match action {
             Action::Request { peer, piece, backwards } => {
                 // On links without grants four pieces each are asked for.
-                let granted = if (self.grants)(node) { Tuning::default().back as usize } else { 0 };
+                let granted = if (self.grants)(node) { 2 * Tuning::default().ahead_most + 2 } else { 0 };
                 let most = granted + 4 * self.nodes[node].peers.len();
                 let asked = &mut self.nodes[node].asked;
                 let twice = asked.iter().any(|(_, other)| *other == piece);
