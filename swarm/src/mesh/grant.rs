@@ -83,8 +83,10 @@ impl<K: Copy + Eq> Mesh<K> {
             return;
         }
         self.uplink.uploads.push(Upload { peer, piece, started: false });
-        // A first copy waits for nobody: every byte of it saves the seeder none, and the zone many.
-        if self.is_first_copy(at, piece) {
+        // Where gateways are served, whole zones wait for first copies, and these for nothing: a queue of them would
+        // keep the next ones from being granted.
+        let gateways = self.links.iter().any(|link| link.serves.is_some());
+        if gateways && self.is_first_copy(at, piece) {
             self.start(self.uplink.uploads.len() - 1, out);
         }
         self.wake();
@@ -182,14 +184,18 @@ impl<K: Copy + Eq> Mesh<K> {
         ((self.uplink.answer / self.slot.as_secs_f64()).ceil() as usize + 1).clamp(least, most)
     }
 
-    /// Starts the waiting upload of the piece that fewest neighbours have; whether there was one.
+    /// Starts the waiting upload of a first copy, or else of the piece that fewest neighbours have; whether there was
+    /// one.
     fn start_one(&mut self, out: &mut Vec<Action<K>>) -> bool {
         if self.uplink.waiting() == 0 {
             return false;
         }
         let ready = |upload: &Upload<K>| !upload.started && self.have.contains(upload.piece);
         let uploads = (0..).zip(&self.uplink.uploads).filter(|(_, upload)| ready(upload));
-        let rarest = uploads.min_by_key(|(_, upload)| self.avail[upload.piece as usize]);
+        let rarest = uploads.min_by_key(|(_, upload)| {
+            let second = self.find(upload.peer).is_some_and(|at| !self.is_first_copy(at, upload.piece));
+            (second, self.avail[upload.piece as usize])
+        });
         let Some(at) = rarest.map(|(at, _)| at) else { return false };
         self.start(at, out);
         true
