@@ -17,7 +17,7 @@ pub struct From {
 /// How a request of the runtime ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Answered {
-    /// What was asked: `blob`, `manifest`, `base` or `other`.
+    /// What was asked: `blob`, `manifest`, `base`, `canary` or `other`.
     pub kind: &'static str,
     /// `200`, `206`, `404`, `405`, `416`, `503`.
     pub status: u16,

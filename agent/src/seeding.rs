@@ -20,7 +20,7 @@ use parking_lot::RwLock;
 /// Swarms kept at most: with a batched announce of some 100 bytes each, 50 KiB an interval.
 const SWARMS: u64 = 512;
 /// A swarm is kept this long after its blob was completed; a rollout over a large cluster takes less.
-const KEEP: Duration = Duration::from_secs(60 * 60);
+const KEEP: Duration = Duration::from_hours(1);
 
 /// The swarms of complete blobs.
 #[derive(Clone)]
@@ -66,7 +66,7 @@ impl Seeding {
                     self.keep(digest, swarm);
                 }
                 Err(error) => {
-                    tracing::warn!(%digest, error = &error as &dyn std::error::Error, "swarm not resumed")
+                    tracing::warn!(%digest, error = &error as &dyn std::error::Error, "swarm not resumed");
                 }
             }
         }

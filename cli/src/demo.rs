@@ -30,7 +30,7 @@ pub struct Args {
     /// How many nodes pull at once
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
     nodes: u16,
-    /// The generated image: LAYERSxSIZE
+    /// The generated image, `LAYERSxSIZE`
     #[arg(long, default_value = "4x16MiB")]
     layers: Layers,
     /// The link of every node, of the seeder and of the registry, each way
@@ -72,11 +72,11 @@ impl std::str::FromStr for Layers {
 }
 
 /// Runs the demonstration.
-pub fn run(args: Args) -> anyhow::Result<()> {
+pub fn run(args: &Args) -> anyhow::Result<()> {
     eagle_runtime::log::init(&args.log, eagle_runtime::log::Format::Text)?;
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         tokio::select! {
-            ended = show(&args) => ended,
+            ended = show(args) => ended,
             interrupted = tokio::signal::ctrl_c() => {
                 interrupted?;
                 anyhow::bail!("interrupted")

@@ -20,7 +20,7 @@ const SOON: Duration = Duration::from_secs(20);
 
 /// An operator that wants one image and passes on what it hears; it ends a stream after `lifetime` messages.
 struct Fake {
-    heard: mpsc::UnboundedSender<from_agent::Kind>,
+    heard: mpsc::Sender<from_agent::Kind>,
     lifetime: usize,
 }
 
@@ -37,7 +37,7 @@ impl Link for Fake {
         tokio::spawn(async move {
             for _ in 0..lifetime {
                 let Ok(Some(message)) = up.message().await else { return };
-                let _ = heard.send(message.kind.unwrap());
+                let _ = heard.send(message.kind.unwrap()).await;
             }
             drop(down);
         });
@@ -61,10 +61,10 @@ fn report(phase: Phase) -> Report {
 async fn world(
     token: &str,
     lifetime: usize,
-) -> (Dial, mpsc::UnboundedReceiver<from_agent::Kind>, tokio::task::JoinSet<()>, tempfile::TempDir) {
+) -> (Dial, mpsc::Receiver<from_agent::Kind>, tokio::task::JoinSet<()>, tempfile::TempDir) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let (heard, events) = mpsc::unbounded_channel();
+    let (heard, events) = mpsc::channel(1024);
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(async move {
         let error = serve(listener, Arc::new(Fake { heard, lifetime }), Bounds::default()).await;
@@ -94,7 +94,7 @@ async fn wants_go_down_and_reports_come_up() {
         async move { match keep(dial, board).await {} }
     });
     timeout(SOON, wanted.changed()).await.unwrap().unwrap();
-    assert_eq!(**wanted.borrow(), desired());
+    assert_eq!(wanted.borrow().as_deref(), Some(&desired()));
     assert_eq!(board.about_me().borrow().clone(), Some(welcome()));
 
     let Some(from_agent::Kind::Hello(hello)) = timeout(SOON, events.recv()).await.unwrap() else { panic!() };

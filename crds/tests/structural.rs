@@ -80,6 +80,7 @@ fn refusals_named(kind: &str, name: &str, spec: &Value) -> Vec<String> {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "every caller makes the value for this call")]
 fn refusals(kind: &str, spec: Value) -> Vec<String> {
     refusals_named(kind, "main", &spec)
 }

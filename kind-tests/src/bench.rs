@@ -9,8 +9,10 @@ use eagle::demo::image::{ImageSpec, Packing};
 use eagle_core::size::Rate;
 use futures::future::join_all;
 
+use crate::fleet::Image;
 use crate::netns::containerd::{Pulled, Way};
-use crate::netns::site::{Image, Settings, Site};
+use crate::netns::site::{Settings, Site};
+use crate::say;
 
 mod cpu;
 mod rollout;
@@ -24,6 +26,7 @@ enum Bench {
 }
 
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 struct Args {
     /// How many nodes there are
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=64))]
@@ -34,7 +37,7 @@ struct Args {
     /// The registry's link, each way
     #[arg(long, default_value = "200mbit")]
     origin_link: Rate,
-    /// The image, LAYERSxSIZE [default: 4x64MiB; small: 20x64KiB]
+    /// The image, `LAYERSxSIZE` [default: 4x64MiB; small: 20x64KiB]
     #[arg(long)]
     layers: Option<Layers>,
     /// What is measured
@@ -179,12 +182,4 @@ fn way(args: &Args) -> Way {
 /// The nodes `which` pull `image` at once.
 async fn pull(site: &Site, which: &[usize], image: &Image, way: Way) -> Vec<anyhow::Result<Pulled>> {
     join_all(which.iter().map(|node| site.nodes[*node].pull(&image.reference, &image.made, way, None))).await
-}
-
-#[expect(
-    clippy::print_stderr,
-    reason = "the benchmark talks to a person; standard output is for its results"
-)]
-fn say(text: &str) {
-    eprintln!("{text}");
 }

@@ -29,6 +29,9 @@ pub struct Args {
     /// Run without leader election; for a single replica outside a cluster
     #[arg(long, env = "EAGLE_NO_LEADER_ELECTION")]
     pub no_leader_election: bool,
+    /// Instead of running: delete every EagleCluster, wait so long for agents to leave their nodes, and end
+    #[arg(long, value_name = "SECONDS")]
+    pub uninstall: Option<u64>,
 }
 
 impl Args {
@@ -36,5 +39,21 @@ impl Args {
     pub fn control_url(&self) -> String {
         let service = format!("http://eagle-operator.{}.svc:{}", self.namespace, self.control_listen.port());
         self.control_url.clone().unwrap_or(service)
+    }
+
+    /// All of it as TOML, for `/config`. There is no secret among it.
+    pub fn shown(&self) -> String {
+        let lines: [(&str, toml::Value); 8] = [
+            ("namespace", self.namespace.clone().into()),
+            ("image", self.image.clone().into()),
+            ("identity", self.identity.clone().into()),
+            ("control_listen", self.control_listen.to_string().into()),
+            ("control_url", self.control_url().into()),
+            ("admin_listen", self.admin_listen.to_string().into()),
+            ("log", self.log.clone().into()),
+            ("leader_election", (!self.no_leader_election).into()),
+        ];
+        let table: toml::Table = lines.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        table.to_string()
     }
 }

@@ -14,20 +14,22 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use eagle_crds::EagleCluster;
 use k8s_openapi::api::apps::v1::{DaemonSet, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::jiff::Timestamp;
 use kube::core::{DeserializeGuard, error_boundary};
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
+use tokio::time::Instant;
 
 use crate::apply::ApplyError;
+use crate::clock::Clock;
+use crate::condition::State;
 use crate::control::Hub;
 use crate::report::Report;
 use crate::requeue::{FLOOR, Failures, Pace};
@@ -36,6 +38,7 @@ mod apply;
 pub mod build;
 mod dereference;
 mod status;
+mod trouble;
 pub mod validate;
 mod watch;
 
@@ -46,6 +49,13 @@ pub use watch::{Parts, run};
 pub const CONTROLLER: &str = "eaglecluster";
 /// Its field manager.
 pub const MANAGER: &str = "eagle-operator/eaglecluster";
+
+/// Secrets that the spec names are looked at again after this time: no watch tells of them, because watching takes the
+/// right to read all of them.
+const SECRETS: Duration = Duration::from_mins(5);
+
+/// While Pods start, what keeps them is looked at this often: no watch tells of it.
+const STARTING: Duration = Duration::from_secs(15);
 
 /// An object as it is watched: one that cannot be read does not blind the controller for the others.
 pub type Watched = DeserializeGuard<EagleCluster>;
@@ -70,6 +80,8 @@ pub struct Cluster {
     pub failures: Failures,
     /// One look a second and object.
     pub pace: Pace,
+    /// The time of day.
+    pub clock: Clock,
 }
 
 /// Marks resources that are not applied yet.
@@ -156,7 +168,9 @@ pub async fn reconcile(object: Arc<Watched>, context: Arc<Cluster>) -> Result<Ac
     let validated = match validate::validate(cluster, &references, &context.settings()) {
         Ok(validated) => validated,
         Err(invalid) => {
-            status::stalled(&context, cluster, &invalid, now()).await.map_err(ReconcileError::Status)?;
+            status::stalled(&context, cluster, &invalid, context.clock.now())
+                .await
+                .map_err(ReconcileError::Status)?;
             context.failures.forget(&uid);
             // A Secret that is missing may appear, which no watch tells.
             return Ok(Action::requeue(Duration::from_mins(1)));
@@ -169,11 +183,16 @@ pub async fn reconcile(object: Arc<Watched>, context: Arc<Cluster>) -> Result<Ac
         .await
         .map_err(ReconcileError::Apply)?;
     // status (client)
-    status::update(&context, cluster, &applied, now()).await.map_err(ReconcileError::Status)?;
+    let state = status::update(&context, cluster, &validated.owner, &applied).await;
+    let state = state.map_err(ReconcileError::Status)?;
 
     context.failures.forget(&uid);
     context.report.succeeded();
-    Ok(Action::requeue(FLOOR))
+    Ok(Action::requeue(match state {
+        State::Reconciling => STARTING,
+        _ if references.secrets.is_empty() => FLOOR,
+        _ => SECRETS,
+    }))
 }
 
 /// After a failure: a pause that grows, for this object alone.
@@ -194,8 +213,4 @@ impl Cluster {
             control_url: self.control_url.clone(),
         }
     }
-}
-
-fn now() -> Timestamp {
-    Timestamp::now()
 }

@@ -4,13 +4,14 @@
 //! clocks of two machines are never compared. A leader that ends gives the lease back, which makes a hand-over a matter
 //! of one [`TRY`]; one that dies is followed after [`DURATION`] and a [`TRY`]: 4.5 s at most.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::api::{Api, PostParams};
+use tokio::time::Instant;
 
 /// The Lease's name.
 pub const NAME: &str = "eagle-operator";

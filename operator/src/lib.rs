@@ -7,6 +7,7 @@
 //! | [`control`] | agents that dial in: what each is to have, what it reports |
 //! | [`lease`] | one replica works, the others stand by |
 //! | [`rbac`] | what it may do, rule by rule |
+//! | [`uninstall`] | the end: EagleClusters deleted, agents waited for |
 //!
 //! It keeps nothing: everything is in the API server or comes back from agents. Losing it stops no pull.
 //!
@@ -14,6 +15,7 @@
 //! serving probes (the executable's).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use eagle_control::server::{Bounds, serve};
 use eagle_runtime::context::Context;
@@ -23,19 +25,24 @@ use tokio::net::TcpListener;
 
 pub mod apply;
 pub mod args;
+pub mod clock;
 pub mod cluster;
 pub mod condition;
 pub mod control;
+pub mod gather;
 pub mod lease;
 pub mod meta;
 pub mod nodes;
 pub mod prefetch;
+pub mod preflight;
 pub mod rbac;
 pub mod report;
 pub mod requeue;
+pub mod uninstall;
 
 pub use args::Args;
 
+use clock::Clock;
 use control::Hub;
 use control::identity::ApiReviewer;
 use control::link::Door;
@@ -52,6 +59,12 @@ pub enum OperatorError {
     /// The configuration found cannot be used.
     #[error("cannot make a client of the API server")]
     Client(#[source] Box<kube::Error>),
+    /// Eagle could not be taken off the nodes.
+    #[error("cannot remove Eagle from the nodes")]
+    Uninstall(#[source] uninstall::UninstallError),
+    /// The API server is not there, or not ready for Eagle.
+    #[error("cannot begin")]
+    Preflight(#[source] preflight::PreflightError),
     /// The control channel's port cannot be had.
     #[error("cannot listen at {address}")]
     Listen {
@@ -69,13 +82,24 @@ pub enum OperatorError {
 /// is to end, so that nothing of its former life goes on.
 pub async fn run(args: Args, context: Context) -> Result<(), OperatorError> {
     let config = kube::Config::infer().await.map_err(|error| OperatorError::Config(Box::new(error)))?;
+    tracing::info!(server = %config.cluster_url, "API server");
     let client = Client::try_from(config).map_err(|error| OperatorError::Client(Box::new(error)))?;
+    if let Some(seconds) = args.uninstall {
+        let patience = Duration::from_secs(seconds);
+        return uninstall::uninstall(client, &args.namespace, patience)
+            .await
+            .map_err(OperatorError::Uninstall);
+    }
     run_with(client, args, context).await
 }
 
 /// [`run`] with a client that is there already.
 pub async fn run_with(client: Client, args: Args, context: Context) -> Result<(), OperatorError> {
     let stop = context.shutdown.token();
+    tokio::select! {
+        checked = preflight::check(&client, preflight::PATIENCE) => checked.map_err(OperatorError::Preflight)?,
+        () = stop.cancelled() => return Ok(()),
+    }
     // A replica that stands by is as ready as can be: otherwise a rolling update would wait for ever.
     context.readiness.set("operator", true, "");
     // A name for this life alone: a restarted Pod has the name it had.
@@ -120,6 +144,7 @@ async fn lead(client: Client, args: &Args, context: &Context) -> Result<(), Oper
         control_url: args.control_url(),
         hub: Arc::clone(&hub),
         report: report(cluster::CONTROLLER),
+        clock: Clock::system(),
     };
     let prefetches = prefetch::Parts {
         client: client.clone(),
@@ -127,11 +152,12 @@ async fn lead(client: Client, args: &Args, context: &Context) -> Result<(), Oper
         nodes: nodes.store.clone(),
         nodes_changed: nodes.changed.clone(),
         report: report(prefetch::CONTROLLER),
+        clock: Clock::system(),
     };
     let reviewer = ApiReviewer::new(client.clone(), args.namespace.clone());
     let door = Arc::new(Door::new(hub, reviewer, nodes::zone_of(&nodes.store)));
 
-    let mut tasks = Tasks::new();
+    let mut tasks = Tasks::until(stop.clone());
     tasks.spawn("eaglecluster", cluster::run(clusters, stop.clone()));
     tasks.spawn("imageprefetch", prefetch::run(prefetches, stop.clone()));
     tasks.spawn("nodes", until(stop.clone(), nodes.run(client)));

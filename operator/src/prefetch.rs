@@ -13,7 +13,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use eagle_crds::ImagePrefetch;
 use eagle_crds::image_prefetch::status::Trigger;
@@ -24,7 +24,9 @@ use kube::runtime::controller::Action;
 use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
+use crate::clock::Clock;
 use crate::control::Hub;
 use crate::nodes::NodeMeta;
 use crate::report::Report;
@@ -50,6 +52,9 @@ pub const MANAGER: &str = "eagle-operator/imageprefetch";
 /// What a prefetch points at is fetched anew after this time, whatever the watches say.
 const STALE: Duration = Duration::from_mins(5);
 
+/// A Secret that is missing is looked for this often: no watch tells of it.
+const MISSING: Duration = Duration::from_secs(30);
+
 /// An object as it is watched.
 pub type Watched = DeserializeGuard<ImagePrefetch>;
 
@@ -71,6 +76,8 @@ pub struct Prefetch {
     pub memory: Mutex<HashMap<String, Memory>>,
     /// When the operator began, and for how long it must listen first.
     pub settle: settle::Settle,
+    /// The time of day.
+    pub clock: Clock,
 }
 
 /// What is remembered of one object.
@@ -127,9 +134,15 @@ pub async fn reconcile(object: Arc<Watched>, context: Arc<Prefetch>) -> Result<A
         Ok(validated) => validated,
         Err(invalid) => {
             context.give_back(&uid);
-            status::stalled(&context, prefetch, &invalid, now()).await.map_err(ReconcileError::Status)?;
+            status::stalled(&context, prefetch, &invalid, context.clock.now())
+                .await
+                .map_err(ReconcileError::Status)?;
             context.settle.planned(&uid);
-            return Ok(Action::requeue(STALE));
+            if !invalid.may_heal() {
+                return Ok(Action::requeue(FLOOR));
+            }
+            context.memory.lock().entry(uid).or_default().stale = true;
+            return Ok(Action::requeue(MISSING));
         }
     };
     // plan (pure)
@@ -146,12 +159,12 @@ pub async fn reconcile(object: Arc<Watched>, context: Arc<Prefetch>) -> Result<A
         return Ok(Action::await_change());
     }
     // status (client)
-    let written = status::update(&context, prefetch, &run, summary, now()).await;
+    let written = status::update(&context, prefetch, &run, summary, context.clock.now()).await;
     let rest = written.map_err(ReconcileError::Status)?;
 
     context.failures.forget(&uid);
     context.report.succeeded();
-    let wake = plan.wake.and_then(|wake| Duration::try_from(wake.duration_since(now())).ok());
+    let wake = plan.wake.and_then(|wake| Duration::try_from(wake.duration_since(context.clock.now())).ok());
     Ok(Action::requeue([rest, wake].into_iter().flatten().min().unwrap_or(FLOOR).min(FLOOR)))
 }
 
@@ -209,7 +222,7 @@ impl Prefetch {
         uid: &str,
     ) -> (Run, plan::Plan, plan::Summary) {
         let nodes = self.candidates(validated);
-        let now = now();
+        let now = self.clock.now();
         let mut memory = self.memory.lock();
         let memory = memory.entry(uid.to_owned()).or_default();
         let mut run = match memory.run.take() {
@@ -243,7 +256,7 @@ impl Prefetch {
         if let Some(before) = before.filter(|before| *before != validated.task_id) {
             self.hub.withdraw(&before);
         }
-        self.hub.assign(validated.task(&run.digests), &plan.assigned, now());
+        self.hub.assign(validated.task(&run.digests), &plan.assigned, self.clock.now());
     }
 
     /// The object's task is nobody's any more.
@@ -289,8 +302,4 @@ async fn delete(client: &Client, prefetch: &ImagePrefetch) -> Result<(), Box<kub
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
         Err(error) => Err(Box::new(error)),
     }
-}
-
-fn now() -> Timestamp {
-    Timestamp::now()
 }

@@ -12,6 +12,17 @@ pub enum Scope {
     Cluster,
     /// In the operator's own namespace: a `Role`.
     Own,
+    /// As [`Scope::Cluster`], for the Job that runs before the operator is uninstalled.
+    Uninstall,
+    /// As [`Scope::Own`], for that Job.
+    UninstallOwn,
+}
+
+impl Scope {
+    /// Whether it is one namespace only.
+    pub fn is_own(self) -> bool {
+        matches!(self, Self::Own | Self::UninstallOwn)
+    }
 }
 
 /// One rule.
@@ -154,6 +165,7 @@ pub const RULES: &[Rule] = &[
         &["create", "get", "patch"],
         "cluster/dereference, cluster/apply: the cluster key, configurations with logins, registries' logins and authorities",
     ),
+    rule(Scope::Own, "", "pods", &["list"], "cluster/trouble: why Pods do not come up"),
     rule(
         Scope::Own,
         "coordination.k8s.io",
@@ -161,6 +173,15 @@ pub const RULES: &[Rule] = &[
         &["create", "get", "update"],
         "lease: one replica at a time works",
     ),
+    rule(
+        Scope::Uninstall,
+        "eagle-p2p.io",
+        "eagleclusters",
+        &["delete", "list"],
+        "uninstall: every one is deleted",
+    ),
+    rule(Scope::UninstallOwn, "apps", "daemonsets", &["list"], "uninstall: waits until they are gone"),
+    rule(Scope::UninstallOwn, "", "pods", &["list"], "uninstall: as daemonsets"),
 ];
 
 /// The rules of `scope` as the chart includes them.
@@ -193,6 +214,8 @@ pub fn markdown() -> String {
         let place = match rule.scope {
             Scope::Cluster => "cluster",
             Scope::Own => "own namespace",
+            Scope::Uninstall => "cluster, to uninstall",
+            Scope::UninstallOwn => "own namespace, to uninstall",
         };
         let group = if rule.group.is_empty() { "core" } else { rule.group };
         let verbs = rule.verbs.join(" ");

@@ -4,10 +4,11 @@
 //! the caller's.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use eagle_core::backoff::Backoff;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 /// After a success, when nothing calls for it earlier: what no watch tells is repaired within this time.
 pub const FLOOR: Duration = Duration::from_hours(1);

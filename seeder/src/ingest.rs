@@ -31,9 +31,10 @@ use turns::Turns;
 pub mod piece_list;
 mod pull;
 pub mod turns;
+pub mod width;
 
 /// A blob's swarm is left when nobody has asked for it for this long; the next question joins it again.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 /// How often idle blobs are looked for.
 const SWEEP: Duration = Duration::from_secs(10);
 
@@ -118,9 +119,9 @@ struct Shared {
 }
 
 impl Ingests {
-    /// None open yet; `free` of them will run at full speed.
-    pub fn new(parts: Parts, free: usize) -> Self {
-        let turns = Turns::new(free);
+    /// None open yet; at most `most` of them will run at full speed.
+    pub fn new(parts: Parts, most: usize) -> Self {
+        let turns = Turns::new(most);
         let started = tokio::time::Instant::now();
         Self { shared: Arc::new(Shared { parts, turns, slots: Mutex::default(), started }) }
     }
@@ -146,6 +147,14 @@ impl Ingests {
         self.shared.slots.lock().get(digest).and_then(|slot| slot.open.get().cloned())
     }
 
+    /// Lets as many ingests run as are fastest, until `shutdown`.
+    pub async fn widen(self) {
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        while self.shared.parts.shutdown.run_until_cancelled(second.tick()).await.is_some() {
+            self.shared.turns.tick(self.shared.parts.metrics.origin_bytes.get());
+        }
+    }
+
     /// Leaves swarms that nobody asks for, until `shutdown`.
     pub async fn sweep(self) {
         let mut tick = tokio::time::interval(SWEEP);
@@ -163,7 +172,7 @@ impl Ingests {
     async fn start(&self, repository: &Repository, digest: &Digest) -> Result<Arc<Open>, OpenError> {
         let parts = &self.shared.parts;
         if let Some(blob) = parts.cache.get(digest) {
-            return self.from_store(blob);
+            return self.open_stored(blob);
         }
         if let Some(refusal) = parts.access.refusal(repository, digest).await {
             return Err(OpenError::Upstream(refusal));
@@ -176,10 +185,10 @@ impl Ingests {
                 return Err(OpenError::Upstream(error));
             }
         };
-        self.from_origin(repository, digest, body).await
+        self.begin(repository, digest, body).await
     }
 
-    fn from_store(&self, blob: Arc<Blob>) -> Result<Arc<Open>, OpenError> {
+    fn open_stored(&self, blob: Arc<Blob>) -> Result<Arc<Open>, OpenError> {
         let meta = blob.meta();
         let layout = blob.layout();
         let hashes = match meta.piece_hashes {
@@ -192,7 +201,7 @@ impl Ingests {
         Ok(Arc::new(Open::new(list, Source::Blob(blob), swarm)))
     }
 
-    async fn from_origin(
+    async fn begin(
         &self,
         repository: &Repository,
         digest: &Digest,

@@ -84,7 +84,7 @@ impl Seeder {
         let origin = Origin::new(&config.origin).map_err(SeederError::Origin)?;
         let limits = Arc::new(HostLimits::new(config.limits.upload, config.limits.download));
         let shutdown = context.shutdown.token();
-        let engine = start_engine(config, &limits, &shutdown).await?;
+        let engine = start_engine(config, &limits, &shutdown)?;
         let announce =
             AnnounceClient::start(AnnounceConfig::new(&config.trackers), &engine, shutdown.clone());
         let listener = TcpListener::bind(config.api.listen).await;
@@ -115,6 +115,7 @@ impl Seeder {
             Api { access, manifests, ingests: ingests.clone(), limits: limits.clone(), peer, metrics, slots };
 
         let mut tasks = eagle_runtime::tasks::Tasks::until(shutdown.clone());
+        tasks.spawn("widen", ingests.clone().widen());
         tasks.spawn("sweep", ingests.sweep());
         let server =
             axum::serve(listener, api::router(api)).with_graceful_shutdown(shutdown.cancelled_owned());
@@ -151,7 +152,7 @@ pub async fn run(config: SeederConfig, context: Context) -> Result<(), SeederErr
     seeder.wait().await
 }
 
-async fn start_engine(
+fn start_engine(
     config: &SeederConfig,
     limits: &Arc<HostLimits>,
     shutdown: &tokio_util::sync::CancellationToken,
@@ -161,6 +162,5 @@ async fn start_engine(
     engine.connections_per_swarm = config.peer.connections_per_swarm;
     engine.connections = config.peer.connections;
     Engine::start(engine, limits.clone(), shutdown.clone())
-        .await
         .map_err(|source| SeederError::Engine { address: config.peer.listen, source })
 }

@@ -26,6 +26,16 @@ struct Settings {
     grants: bool,
 }
 
+/// All of one rollout.
+struct Rollout {
+    settings: Settings,
+    layout: PieceLayout,
+    blob: Vec<u8>,
+    hashes: Vec<[u8; 20]>,
+    seeder: Member,
+    agents: Vec<Member>,
+}
+
 struct Member {
     engine: Engine,
     swarm: Swarm,
@@ -33,13 +43,13 @@ struct Member {
 }
 
 impl Member {
-    async fn start(settings: &Settings, layout: PieceLayout, role: Role, pieces: MemoryPieces) -> Self {
+    fn start(settings: &Settings, layout: PieceLayout, role: Role, pieces: MemoryPieces) -> Self {
         let rate = Rate::per_second(settings.rate);
         let limits = Arc::new(HostLimits::new(rate, rate));
         let mut config =
             EngineConfig::new(PeerId::new(rand::random()), "127.0.0.1:0".parse().expect("address"), role);
         config.grants = settings.grants;
-        let engine = Engine::start(config, limits, CancellationToken::new()).await.expect("engine");
+        let engine = Engine::start(config, limits, CancellationToken::new()).expect("engine");
         let pieces = Arc::new(pieces);
         let spec = SwarmSpec { id: SwarmId([1; 20]), layout, seeding: role == Role::Seeder };
         let swarm = engine.join(spec, pieces.clone()).expect("swarm");
@@ -80,91 +90,86 @@ async fn main() {
     let hashes = MemoryPieces::hashes(layout, &blob);
     let pieces =
         if settings.cold { MemoryPieces::empty(layout) } else { MemoryPieces::full(layout, blob.clone()) };
-    let seeder = Member::start(&settings, layout, Role::Seeder, pieces).await;
+    let seeder = Member::start(&settings, layout, Role::Seeder, pieces);
     let mut agents = Vec::new();
     for _ in 0..settings.agents {
-        agents.push(Member::start(&settings, layout, Role::Agent, MemoryPieces::empty(layout)).await);
+        agents.push(Member::start(&settings, layout, Role::Agent, MemoryPieces::empty(layout)));
     }
-    let cpu = cpu_seconds();
-    let begun = Instant::now();
-    for (index, agent) in agents.iter().enumerate() {
-        agent.swarm.add_peers(agents[..index].iter().map(|other| other.peer(Role::Agent)));
-        agent.swarm.add_peers([seeder.peer(Role::Seeder)]);
-        agent.swarm.set_readers(&[0]);
-        if !settings.cold {
-            agent.swarm.push_hashes(0, &hashes);
-        }
-    }
-    let mut waits = JoinSet::new();
-    for agent in &agents {
-        let pieces = agent.pieces.clone();
-        waits.spawn(async move {
-            pieces.wait_complete().await;
-            begun.elapsed()
-        });
-    }
-    if settings.cold {
-        ingest(&settings, layout, &blob, &seeder, &agents, &hashes).await;
-    }
-    let mut times: Vec<Duration> = Vec::new();
-    while let Some(time) = waits.join_next().await {
-        times.push(time.expect("agent"));
-    }
-    let cpu = cpu_seconds() - cpu;
-    report(&settings, &mut times, cpu, &seeder, &agents, &blob);
+    let rollout = Rollout { settings, layout, blob, hashes, seeder, agents };
+    let (mut times, cpu) = rollout.run().await;
+    rollout.report(&mut times, cpu);
 }
 
-async fn ingest(
-    settings: &Settings,
-    layout: PieceLayout,
-    blob: &[u8],
-    seeder: &Member,
-    agents: &[Member],
-    hashes: &[[u8; 20]],
-) {
-    let begun = Instant::now();
-    for piece in 0..layout.pieces() {
-        let range = layout.range_of(piece);
-        if settings.rate > 0 {
-            let due = Duration::from_secs_f64(range.end as f64 / settings.rate as f64);
-            tokio::time::sleep_until(begun + due).await;
+impl Rollout {
+    /// Everybody's time to the last piece, and the CPU seconds of it all.
+    async fn run(&self) -> (Vec<Duration>, f64) {
+        let cpu = cpu_seconds();
+        let begun = Instant::now();
+        for (index, agent) in self.agents.iter().enumerate() {
+            agent.swarm.add_peers(self.agents[..index].iter().map(|other| other.peer(Role::Agent)));
+            agent.swarm.add_peers([self.seeder.peer(Role::Seeder)]);
+            agent.swarm.set_readers(&[0]);
+            if !self.settings.cold {
+                agent.swarm.push_hashes(0, &self.hashes);
+            }
         }
-        let bytes =
-            &blob[usize::try_from(range.start).expect("small")..usize::try_from(range.end).expect("small")];
-        seeder.pieces.write_verified(piece, bytes).expect("memory");
-        let hash = &hashes[piece as usize..=piece as usize];
-        seeder.swarm.push_hashes(piece, hash);
-        seeder.swarm.piece_ready(piece);
-        for agent in agents {
-            agent.swarm.push_hashes(piece, hash);
+        let mut waits = JoinSet::new();
+        for agent in &self.agents {
+            let pieces = agent.pieces.clone();
+            waits.spawn(async move {
+                pieces.wait_complete().await;
+                begun.elapsed()
+            });
+        }
+        if self.settings.cold {
+            self.ingest().await;
+        }
+        let mut times: Vec<Duration> = Vec::new();
+        while let Some(time) = waits.join_next().await {
+            times.push(time.expect("agent"));
+        }
+        (times, cpu_seconds() - cpu)
+    }
+
+    /// What the seeder gets from the registry, at its pace.
+    async fn ingest(&self) {
+        let begun = Instant::now();
+        for piece in 0..self.layout.pieces() {
+            let range = self.layout.range_of(piece);
+            if self.settings.rate > 0 {
+                let due = Duration::from_secs_f64(range.end as f64 / self.settings.rate as f64);
+                tokio::time::sleep_until(begun + due).await;
+            }
+            let bytes = &self.blob
+                [usize::try_from(range.start).expect("small")..usize::try_from(range.end).expect("small")];
+            self.seeder.pieces.write_verified(piece, bytes).expect("memory");
+            let hash = &self.hashes[piece as usize..=piece as usize];
+            self.seeder.swarm.push_hashes(piece, hash);
+            self.seeder.swarm.piece_ready(piece);
+            for agent in &self.agents {
+                agent.swarm.push_hashes(piece, hash);
+            }
         }
     }
-}
 
-fn report(
-    settings: &Settings,
-    times: &mut [Duration],
-    cpu: f64,
-    seeder: &Member,
-    agents: &[Member],
-    blob: &[u8],
-) {
-    times.sort();
-    let wrong = agents.iter().filter(|agent| agent.pieces.bytes() != blob).count();
-    let size = settings.bytes as f64;
-    let unit = if settings.rate > 0 { size / settings.rate as f64 } else { 1.0 };
-    let ratio = |time: Duration| time.as_secs_f64() / unit;
-    let wasted: u64 = agents.iter().map(|agent| agent.swarm.stats().wasted).sum();
-    println!(
-        "N={} S={} MiB: p50 {:.3} max {:.3} (x {unit:.2} s), seeder copies {:.2}, wasted {:.2} %, wrong blobs {wrong}, cpu {cpu:.2} s = {:.2} s/GiB",
-        settings.agents,
-        settings.bytes >> 20,
-        ratio(times[times.len() / 2]),
-        ratio(times[times.len() - 1]),
-        seeder.swarm.stats().uploaded as f64 / size,
-        100.0 * wasted as f64 / size / settings.agents as f64,
-        cpu / (size * settings.agents as f64 / 1_073_741_824.0),
-    );
+    fn report(&self, times: &mut [Duration], cpu: f64) {
+        times.sort();
+        let wrong = self.agents.iter().filter(|agent| agent.pieces.bytes() != self.blob).count();
+        let size = self.settings.bytes as f64;
+        let unit = if self.settings.rate > 0 { size / self.settings.rate as f64 } else { 1.0 };
+        let ratio = |time: Duration| time.as_secs_f64() / unit;
+        let wasted: u64 = self.agents.iter().map(|agent| agent.swarm.stats().wasted).sum();
+        println!(
+            "N={} S={} MiB: p50 {:.3} max {:.3} (x {unit:.2} s), seeder copies {:.2}, wasted {:.2} %, wrong blobs {wrong}, cpu {cpu:.2} s = {:.2} s/GiB",
+            self.settings.agents,
+            self.settings.bytes >> 20,
+            ratio(times[times.len() / 2]),
+            ratio(times[times.len() - 1]),
+            self.seeder.swarm.stats().uploaded as f64 / size,
+            100.0 * wasted as f64 / size / self.settings.agents as f64,
+            cpu / (size * self.settings.agents as f64 / 1_073_741_824.0),
+        );
+    }
 }
 
 /// CPU seconds of this process so far (Linux).

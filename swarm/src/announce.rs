@@ -34,7 +34,7 @@ use crate::swarm::state::State;
 /// A tracker that did not answer is not tried first for this long.
 const DOWN: Duration = Duration::from_secs(5);
 /// Without anything due the books are looked at this often.
-const LOOK: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_mins(1);
 
 /// How trackers are told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,7 +139,7 @@ impl AnnounceClient {
 }
 
 fn missing(state: &State) -> u64 {
-    state.spec().layout.size() - state.progress().borrow().bytes
+    state.spec().layout.size() - state.progress().bytes
 }
 
 impl Entry {
@@ -148,7 +148,7 @@ impl Entry {
         let Some(state) = weak.upgrade() else { return Seen { gone: true, ..Seen::default() } };
         Seen {
             left: missing(&state),
-            live: state.progress().borrow().live,
+            live: state.progress().live,
             has_seeder: state.has_seeder(),
             seeding: state.spec().seeding,
             has_failed: state.has_failed(),
@@ -206,7 +206,7 @@ impl Shared {
             entry.busy = true;
             let told = entry.book.telling(&seen, &self.config.pace);
             let failed = entry.upgrade().map(|state| state.take_failed()).unwrap_or_default();
-            let item = self.item(*id, &seen, told, failed);
+            let item = Self::item(*id, &seen, told, failed);
             let [first, second] = self.owners(*id, entry.rank, down);
             if let Some(second) = second.filter(|_| entry.rank == 0) {
                 let mut copy = item.clone();
@@ -225,7 +225,7 @@ impl Shared {
         next
     }
 
-    fn item(&self, swarm: SwarmId, seen: &Seen, told: Told, mut failed: Vec<PeerId>) -> Item {
+    fn item(swarm: SwarmId, seen: &Seen, told: Told, mut failed: Vec<PeerId>) -> Item {
         failed.truncate(MAX_FAILED);
         let announce =
             Announce { swarm, left: seen.left, event: told.event, want: told.want, live: seen.live, failed };
@@ -328,7 +328,7 @@ impl Shared {
         let mut batches: HashMap<usize, Vec<Item>> = HashMap::new();
         for (id, entry) in self.entries.lock().drain().filter(|(_, entry)| entry.book.is_known()) {
             let seen = Seen { gone: true, ..entry.seen() };
-            let item = self.item(id, &seen, entry.book.telling(&seen, &self.config.pace), Vec::new());
+            let item = Self::item(id, &seen, entry.book.telling(&seen, &self.config.pace), Vec::new());
             for tracker in self.owners(id, 0, &HashMap::new()).into_iter().flatten() {
                 batches.entry(tracker).or_default().push(item.clone());
             }

@@ -116,8 +116,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Listens on `config.listen` and runs until `shutdown`.
-    pub async fn start(
+    /// Listens on `config.listen` and runs until `shutdown`. To be called within a tokio runtime.
+    pub fn start(
         config: EngineConfig,
         limits: Arc<HostLimits>,
         shutdown: CancellationToken,
@@ -139,10 +139,17 @@ impl Engine {
         tokio::spawn(async move {
             shutdown.cancelled().await;
             let states: Vec<Arc<State>> = ending.swarms.lock().values().cloned().collect();
-            states.iter().for_each(|state| state.leave());
+            for state in &states {
+                state.leave();
+            }
             ending.lazy.lock().clear();
         });
         Ok(Self { node })
+    }
+
+    /// The node's budgets.
+    pub fn limits(&self) -> &Arc<HostLimits> {
+        &self.node.limits
     }
 
     /// Where peers reach it: the configured address with the port that was bound.

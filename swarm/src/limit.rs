@@ -234,7 +234,8 @@ mod tests {
             let limits = limits.clone();
             async move { seconds_for(&limits, 40_000_000).await }
         });
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::task::yield_now().await;
+        tokio::time::advance(Duration::from_secs(1)).await;
         limits.set(Rate::per_second(40_000_000), Rate::NONE);
         let took = waiter.await.unwrap();
         assert!((1.98..3.1).contains(&took), "{took}");

@@ -80,6 +80,8 @@ pub struct Mesh<K> {
     // Seeding only: pieces that are here, had by nobody and named to nobody; and to how many agents each was named.
     untold: PieceSet,
     told: Vec<u8>,
+    // Whether the node's other swarms leave upload for second copies.
+    spare: bool,
     // Half of them is here, and neighbours know it.
     promised: PieceSet,
     uplink: Uplink<K>,
@@ -113,6 +115,7 @@ impl<K: Copy + Eq> Mesh<K> {
             last_tick: None,
             untold: if start.seeding { start.have.clone() } else { PieceSet::new(length) },
             told: if start.seeding { vec![0; size] } else { Vec::new() },
+            spare: true,
             promised: PieceSet::new(length),
             uplink: Uplink::default(),
             naming: Naming::default(),

@@ -115,7 +115,7 @@ impl Swarm {
 
     /// How far it is, watchable.
     pub fn progress(&self) -> watch::Receiver<Progress> {
-        self.state().progress().subscribe()
+        self.state().watch_progress()
     }
 
     /// What was moved so far.

@@ -1,5 +1,7 @@
 //! The engine on real sockets, over loopback, with blobs in memory.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
+
 #[path = "wire/failures.rs"]
 mod failures;
 #[path = "wire/foreign.rs"]

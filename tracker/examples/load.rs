@@ -11,6 +11,7 @@
     reason = "figures for people, constants below a hundred"
 )]
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -137,7 +138,7 @@ const BATCH: u32 = 200;
 fn bep3(number: u32) -> Vec<u8> {
     let mut hash = String::new();
     for byte in swarm_id(number % 200).0 {
-        hash += &format!("%{byte:02x}");
+        let _ = write!(hash, "%{byte:02x}");
     }
     format!(
         "GET /announce?info_hash={hash}&peer_id=-TR3000-{number:012}&port={}&uploaded=0&downloaded=0&left=77&compact=1 \

@@ -1,5 +1,7 @@
 //! A running tracker over real sockets: BEP 3, 7, 23 and 48 byte for byte, the batched announce, bounds, shutdown.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -19,7 +21,7 @@ fn config() -> TrackerConfig {
     TrackerConfig { listen: "127.0.0.1:0".parse().unwrap(), ..TrackerConfig::default() }
 }
 
-async fn start(config: &TrackerConfig) -> (Tracker, Context) {
+fn start(config: &TrackerConfig) -> (Tracker, Context) {
     let context = Context::new();
     (Tracker::start(config, &context).unwrap(), context)
 }
@@ -90,7 +92,7 @@ fn seeder(number: u8, swarms: &[u8]) -> Batch {
 
 #[tokio::test]
 async fn bep_3_byte_for_byte() {
-    let (tracker, _context) = start(&config()).await;
+    let (tracker, _context) = start(&config());
     let mut client = Client::to(tracker.address()).await;
     let alone = client.get(&path('a', 1000, "&event=started&compact=1")).await;
     assert_eq!(&alone[..], b"d8:completei0e10:incompletei1e8:intervali2e12:min intervali2e5:peers0:e");
@@ -108,7 +110,7 @@ async fn bep_3_byte_for_byte() {
 
 #[tokio::test]
 async fn tokens_are_part_of_the_path_and_swarms_are_the_same_behind_them() {
-    let (tracker, _context) = start(&config()).await;
+    let (tracker, _context) = start(&config());
     let mut client = Client::to(tracker.address()).await;
     client.get(&format!("/a/secret{}", path('a', 1000, ""))).await;
     let answer = client.get(&path('b', 1001, "")).await;
@@ -118,7 +120,7 @@ async fn tokens_are_part_of_the_path_and_swarms_are_the_same_behind_them() {
 #[tokio::test]
 async fn ipv6_peers_have_a_key_of_their_own() {
     let config = TrackerConfig { listen: "[::1]:0".parse().unwrap(), ..config() };
-    let (tracker, _context) = start(&config).await;
+    let (tracker, _context) = start(&config);
     let mut client = Client::to(tracker.address()).await;
     client.get(&path('a', 1000, "")).await;
     let answer = client.get(&path('b', 1001, "")).await;
@@ -128,7 +130,7 @@ async fn ipv6_peers_have_a_key_of_their_own() {
 
 #[tokio::test]
 async fn a_failure_is_a_reason_and_never_a_status() {
-    let (tracker, context) = start(&config()).await;
+    let (tracker, context) = start(&config());
     let mut client = Client::to(tracker.address()).await;
     assert_eq!(&client.get("/announce").await[..], b"d14:failure reason15:port is missinge");
     assert_eq!(
@@ -144,7 +146,7 @@ async fn a_failure_is_a_reason_and_never_a_status() {
 
 #[tokio::test]
 async fn a_scrape_counts() {
-    let (tracker, _context) = start(&config()).await;
+    let (tracker, _context) = start(&config());
     let mut client = Client::to(tracker.address()).await;
     client.get(&path('a', 1000, "")).await;
     client.get(&path('b', 1001, "&left=0&event=completed")).await;
@@ -163,7 +165,7 @@ async fn a_scrape_counts() {
 
 #[tokio::test]
 async fn stopped_is_forgotten_at_once() {
-    let (tracker, context) = start(&config()).await;
+    let (tracker, context) = start(&config());
     let mut client = Client::to(tracker.address()).await;
     client.get(&path('a', 1000, "")).await;
     client.get(&path('a', 1000, "&event=stopped")).await;
@@ -175,7 +177,7 @@ async fn stopped_is_forgotten_at_once() {
 
 #[tokio::test]
 async fn a_batch_is_answered_in_its_order() {
-    let (tracker, context) = start(&config()).await;
+    let (tracker, context) = start(&config());
     let mut client = Client::to(tracker.address()).await;
     client.batch(&seeder(1, &[1, 2])).await;
     let answer = client.batch(&batch(2, &[2, 3, 1])).await;
@@ -193,16 +195,16 @@ async fn a_batch_is_answered_in_its_order() {
 
 #[tokio::test]
 async fn both_protocols_meet_in_one_swarm() {
-    let (tracker, _context) = start(&config()).await;
+    let (tracker, _context) = start(&config());
     let mut client = Client::to(tracker.address()).await;
-    client.batch(&seeder(1, &[b'z'])).await;
+    client.batch(&seeder(1, b"z")).await;
     let query = format!("/announce?info_hash={}&peer_id={}&port=9&left=1", "z".repeat(20), "p".repeat(20));
     assert!(client.get(&query).await.ends_with(b"5:peers6:\x7f\0\0\x01\x1b\x59e"));
 }
 
 #[tokio::test]
 async fn an_agent_that_comes_before_its_seeder_is_held_until_it_is_there() {
-    let (tracker, context) = start(&config()).await;
+    let (tracker, context) = start(&config());
     let mut early = Client::to(tracker.address()).await;
     let mut late = Client::to(tracker.address()).await;
     let (begun, agent) = (Instant::now(), batch(2, &[1]));
@@ -215,7 +217,7 @@ async fn an_agent_that_comes_before_its_seeder_is_held_until_it_is_there() {
 
 #[tokio::test]
 async fn held_for_a_quarter_of_a_second_at_most_and_only_without_any_link() {
-    let (tracker, context) = start(&config()).await;
+    let (tracker, context) = start(&config());
     let mut client = Client::to(tracker.address()).await;
     let begun = Instant::now();
     assert_eq!(client.batch(&batch(1, &[1])).await.swarms[0].peers, []);
@@ -244,7 +246,7 @@ async fn wait_for(context: &Context, line: &str) {
 
 #[tokio::test]
 async fn a_bad_batch_is_a_clear_400() {
-    let (tracker, _context) = start(&config()).await;
+    let (tracker, _context) = start(&config());
     let mut client = Client::to(tracker.address()).await;
     let mut portless = batch(1, &[1]);
     portless.address.set_port(0);
@@ -271,7 +273,7 @@ async fn a_bad_batch_is_a_clear_400() {
 
 #[tokio::test]
 async fn the_largest_honest_batch_fits() {
-    let (tracker, _context) = start(&config()).await;
+    let (tracker, _context) = start(&config());
     let mut client = Client::to(tracker.address()).await;
     let mut largest = seeder(1, &[0; 512]);
     for (number, swarm) in largest.swarms.iter_mut().enumerate() {
@@ -285,7 +287,7 @@ async fn the_largest_honest_batch_fits() {
 
 #[tokio::test]
 async fn what_is_not_announced_is_forgotten() {
-    let (tracker, context) = start(&TrackerConfig { interval_s: 1, ..config() }).await;
+    let (tracker, context) = start(&TrackerConfig { interval_s: 1, ..config() });
     let mut client = Client::to(tracker.address()).await;
     client.batch(&seeder(1, &[1, 2])).await;
     assert!(context.metrics.encode().unwrap().contains("\neagle_tracker_peers 2\n"));
@@ -295,7 +297,7 @@ async fn what_is_not_announced_is_forgotten() {
 
 #[tokio::test]
 async fn refused_members_are_answered_with_nobody() {
-    let (tracker, context) = start(&TrackerConfig { max_peers_per_swarm: 1, ..config() }).await;
+    let (tracker, context) = start(&TrackerConfig { max_peers_per_swarm: 1, ..config() });
     let mut client = Client::to(tracker.address()).await;
     client.batch(&seeder(1, &[1])).await;
     let mut second = batch(2, &[1]);
@@ -306,8 +308,8 @@ async fn refused_members_are_answered_with_nobody() {
 
 #[tokio::test]
 async fn several_in_one_process_and_each_frees_its_port() {
-    let (one, _context) = start(&config()).await;
-    let (two, context) = start(&config()).await;
+    let (one, _context) = start(&config());
+    let (two, context) = start(&config());
     assert_ne!(one.address(), two.address());
     assert!(context.readiness.is_ready());
     let taken = TrackerConfig { listen: two.address(), ..config() };
@@ -320,7 +322,7 @@ async fn several_in_one_process_and_each_frees_its_port() {
     context.shutdown.trigger();
     two.ended().await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
-    let (again, _context) = start(&taken).await;
+    let (again, _context) = start(&taken);
     again.stop().await.unwrap();
     let address = one.address();
     drop(one);

@@ -1,4 +1,5 @@
-//! What the tests need besides Rust: Debian packages and cargo tools, installed when that is allowed.
+//! What the tests need besides Rust: Debian packages, cargo tools and programs written in Go, installed when that is
+//! allowed.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,6 +9,8 @@ use anyhow::{Context as _, bail};
 use crate::run::{cargo, checked, has, is_root};
 use crate::say;
 use crate::test::Outcome;
+
+pub(crate) mod go;
 
 /// A program that the scenarios start, and the Debian package that brings it.
 const PROGRAMS: &[(&str, &str)] = &[
@@ -22,6 +25,10 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("skopeo", "skopeo"),
     ("jq", "jq"),
     ("curl", "curl"),
+    ("etcd", "etcd-server"),
+    ("portmap", "containernetworking-plugins"),
+    ("busybox", "busybox-static"),
+    ("update-ca-certificates", "ca-certificates"),
 ];
 
 /// The cargo tool that checks licences and bans.
@@ -36,14 +43,14 @@ pub(crate) fn can_install() -> bool {
 
 /// The step: installs whatever is missing.
 pub(crate) fn install(allowed: bool) -> anyhow::Result<Outcome> {
-    let absent = [missing_programs(), missing_tools()?].concat();
-    if absent.is_empty() {
+    let missing = absent()?;
+    if missing.is_empty() {
         return Ok(Outcome::Passed);
     }
     if !allowed {
         return Ok(Outcome::avoidable(format!(
             "--no-install, and not on this machine: {}",
-            absent.join(", ")
+            missing.join(", ")
         )));
     }
     for (tool, version) in TOOLS {
@@ -53,22 +60,30 @@ pub(crate) fn install(allowed: bool) -> anyhow::Result<Outcome> {
             cargo(&["install", "--quiet", "--locked", "--root", &root, "--version", version, tool])?;
         }
     }
+    let mut obstacles = Vec::new();
+    match go::obstacle() {
+        None => go::build()?,
+        Some(why) => obstacles.push(why),
+    }
     let packages: Vec<&str> =
         PROGRAMS.iter().filter(|(program, _)| !has(program)).map(|(_, package)| *package).collect();
-    if !packages.is_empty() && !can_install() {
-        let why = if is_root() { "there is no apt-get" } else { "this is not root" };
-        return Ok(Outcome::Skipped(format!(
-            "{why}; not on this machine: {}",
-            missing_programs().join(", ")
-        )));
+    match (packages.is_empty(), can_install()) {
+        (true, _) => {}
+        (false, true) => apt(&packages)?,
+        (false, false) if is_root() => obstacles.push("there is no apt-get".to_owned()),
+        (false, false) => obstacles.push("this is not root".to_owned()),
     }
-    if !packages.is_empty() {
-        apt(&packages)?;
+    let still = absent()?;
+    match (still.join(", "), obstacles.join("; ")) {
+        (still, _) if still.is_empty() => Ok(Outcome::Passed),
+        (still, why) if why.is_empty() => bail!("installed, but not on this machine: {still}"),
+        (still, why) => Ok(Outcome::Skipped(format!("{why}; not on this machine: {still}"))),
     }
-    match &missing_programs()[..] {
-        [] => Ok(Outcome::Passed),
-        still => bail!("the packages are installed but these are missing: {}", still.join(", ")),
-    }
+}
+
+/// Everything that is missing, in words.
+fn absent() -> anyhow::Result<Vec<String>> {
+    Ok([missing_programs(), missing_tools()?, go::missing(&go::all())?].concat())
 }
 
 fn apt(packages: &[&str]) -> anyhow::Result<()> {
@@ -97,7 +112,7 @@ fn missing_tools() -> anyhow::Result<Vec<String>> {
     Ok(missing)
 }
 
-/// Where an installed cargo tool is.
+/// Where an installed cargo tool, or a program written in Go, is.
 pub(crate) fn tool_path(tool: &str) -> anyhow::Result<PathBuf> {
     Ok(tools()?.join("bin").join(tool))
 }

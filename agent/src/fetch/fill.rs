@@ -1,9 +1,9 @@
 //! Driving one fetch to its end: which source is used when, and when the next one takes over.
 //!
-//! A large blob is begun in its swarm as soon as a seeder streams its piece hashes. If pieces that could be had do not
-//! come for [`Parts::stall`], a seeder is asked for them over HTTP, then the next seeder, then the origin; the swarm
-//! stays joined and may overtake. Waiting for a seeder that is itself waiting for its registry is not a stall, because
-//! nobody else has those bytes either; but not for ever.
+//! A large blob is begun in its swarm as soon as a seeder streams its piece hashes. If the swarm brings nothing of what
+//! could be had for [`Parts::stall`], a seeder is asked over HTTP, then the next seeder, then the origin: for a stretch of
+//! pieces that doubles each time that the swarm is still silent afterwards (see [`Rescue`]). Waiting for a seeder that is
+//! itself waiting for its registry is not a stall, because nobody else has those bytes either; but not for ever.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use eagle_blobs::cache::{CommitError, Seal};
 use eagle_blobs::tail::Source;
-use eagle_blobs::upstream::UpstreamError;
 use eagle_core::piece::PieceLayout;
 use eagle_core::swarm_id::{PeerId, SwarmId};
 use eagle_core::wire::announce::{Peer, Role};
@@ -19,11 +18,12 @@ use eagle_swarm::{Swarm, SwarmSpec};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::begin::{Beginning, begin, list};
 use super::flight::Flight;
 use super::list::{List, Step};
-use super::source::{Counted, Rung, Stream, Target, ask, pour};
-use super::{Failure, Parts};
-use crate::seeders::SeederError;
+use super::rescue::Rescue;
+use super::source::{Answer, Rung, Stream, Target, pour};
+use super::{Bytes, Failure, Parts};
 use crate::seeding::Arriving;
 
 /// How often progress is looked at.
@@ -32,15 +32,10 @@ const WATCH: Duration = Duration::from_millis(100);
 /// here. Longer than the seeder's own patience with one connection.
 const SEEDER_PATIENCE: Duration = Duration::from_secs(15);
 /// No source has given a byte for this long: the fetch has failed.
-const GIVE_UP: Duration = Duration::from_secs(60);
-
-/// How a fetch begins.
-enum Beginning {
-    /// A seeder streams the hashes of a large blob.
-    Swarm(List),
-    /// One answer over HTTP.
-    Http(Rung, Stream),
-}
+const GIVE_UP: Duration = Duration::from_mins(1);
+/// Each source has failed since the last progress, which was this many times [`Parts::stall`] ago: the runtime is let
+/// go to the registry itself, instead of hanging on a body that nobody continues.
+const ALL_FAILED: u32 = 5;
 
 /// Brings the blob of `flight` into the store.
 pub(super) async fn fill(parts: &Parts, flight: &Arc<Flight>) -> Result<Source, Arc<Failure>> {
@@ -65,46 +60,6 @@ pub(super) async fn fill(parts: &Parts, flight: &Arc<Flight>) -> Result<Source, 
     }
 }
 
-/// Asks the seeders in order, then the origin, for the beginning of the blob.
-async fn begin(parts: &Parts, flight: &Flight) -> Result<Beginning, Failure> {
-    let is_small = flight.size_hint().is_some_and(|size| size < parts.small);
-    for seeder in parts.seeders.order(flight.digest().as_bytes()) {
-        let asked =
-            if is_small { Err(None) } else { list(parts, flight, seeder.clone(), 0).await.map_err(Some) };
-        let failure = match asked {
-            Ok(list) if list.layout.size() >= parts.small => return Ok(Beginning::Swarm(list)),
-            Err(Some(error)) => Failure::Seeder(error),
-            // Small, by the manifest or by the seeder's word: one answer is cheaper than a swarm.
-            Ok(_) | Err(None) => {
-                let rung = Rung::Seeder(seeder.clone());
-                match ask(parts, flight, &rung, 0).await {
-                    Ok(stream) => return Ok(Beginning::Http(rung, stream)),
-                    Err(failure) => failure,
-                }
-            }
-        };
-        match failure {
-            Failure::Seeder(error) if !error.is_outage() => {
-                return Err(Failure::Upstream(UpstreamError::Refused(Arc::new(error))));
-            }
-            failure => {
-                let reason = eagle_runtime::chain::chain(&failure);
-                tracing::info!(digest = %flight.digest(), seeder, reason, "seeder passed over");
-            }
-        }
-    }
-    match ask(parts, flight, &Rung::Origin, 0).await {
-        Ok(stream) => Ok(Beginning::Http(Rung::Origin, stream)),
-        Err(Failure::Origin(error)) => Err(Failure::Upstream(UpstreamError::from(error))),
-        Err(failure) => Err(failure),
-    }
-}
-
-async fn list(parts: &Parts, flight: &Flight, seeder: String, from: u32) -> Result<List, SeederError> {
-    let stream = parts.seeders.pieces(&seeder, flight.repository(), flight.digest(), from).await?;
-    Ok(List::new(seeder, stream, from))
-}
-
 /// A fetch that is under way.
 struct Filling<'a> {
     parts: &'a Parts,
@@ -113,9 +68,12 @@ struct Filling<'a> {
     arriving: Arc<Arriving>,
     swarm: Option<Swarm>,
     list: Option<List>,
-    pouring: Option<tokio::task::JoinHandle<Result<(), Failure>>>,
+    pouring: Option<tokio::task::JoinHandle<Result<Rung, Failure>>>,
+    rescue: Rescue,
     rungs: VecDeque<Rung>,
     last_failure: Option<Failure>,
+    // How many sources have failed since the progress of this moment.
+    failed: (Instant, usize),
     first_byte: Option<Duration>,
     started: Instant,
 }
@@ -128,7 +86,7 @@ impl<'a> Filling<'a> {
         };
         let partial = parts.cache.stage(flight.digest(), layout).await.map_err(Failure::Stage)?;
         let arriving = Arriving::new(partial.clone());
-        let (hashes, counted) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Counted::default()));
+        let (hashes, counted) = (Arc::new(Mutex::new(Vec::new())), flight.counted().clone());
         let target = Target { partial: partial.clone(), hashes, counted };
         let rungs = Self::all_rungs(parts, flight);
         let mut filling = Self {
@@ -139,8 +97,10 @@ impl<'a> Filling<'a> {
             swarm: None,
             list: None,
             pouring: None,
+            rescue: Rescue::new(Instant::now()),
             rungs,
             last_failure: None,
+            failed: (Instant::now(), 0),
             first_byte: None,
             started: Instant::now(),
         };
@@ -148,7 +108,7 @@ impl<'a> Filling<'a> {
             Beginning::Swarm(list) => filling.join(list),
             Beginning::Http(rung, stream) => {
                 filling.rungs.retain(|other| *other != rung);
-                filling.pour(rung, Some(stream));
+                filling.pour(rung, Some(stream), u64::MAX);
             }
         }
         flight.open(partial);
@@ -243,22 +203,33 @@ impl<'a> Filling<'a> {
         }
         // Nobody vouches for the rest: only the origin itself can give it.
         self.rungs.retain(|rung| *rung == Rung::Origin);
-        self.next_rung();
+        self.next_rung(u64::MAX);
     }
 
     /// Looks whether it is time for another source.
     fn watch(&mut self) -> Result<(), Failure> {
-        let idle = self.target.partial.progress().at.max(self.started).elapsed();
-        if idle > GIVE_UP {
-            return Err(self.last_failure.take().unwrap_or(Failure::Stalled(GIVE_UP)));
+        let at = self.target.partial.progress().at;
+        let idle = at.max(self.started).elapsed();
+        let all_failed = self.failed.0 == at
+            && idle > self.parts.stall * ALL_FAILED
+            && self.failed.1 >= Self::all_rungs(self.parts, self.flight).len();
+        if idle > GIVE_UP || all_failed {
+            return Err(self.last_failure.take().unwrap_or(Failure::Stalled(idle)));
         }
         if self.pouring.is_some() {
             // A source over HTTP minds its own silence.
             return Ok(());
         }
         let patience = if self.can_be_had() { self.parts.stall } else { SEEDER_PATIENCE };
-        if idle > patience || self.swarm.is_none() {
-            self.next_rung();
+        match &self.swarm {
+            None => self.next_rung(u64::MAX),
+            Some(swarm) => {
+                let stats = swarm.stats();
+                let brought = stats.from_peers + stats.from_seeders;
+                if let Some(stretch) = self.rescue.look(Instant::now(), brought, patience) {
+                    self.next_rung(stretch);
+                }
+            }
         }
         Ok(())
     }
@@ -269,7 +240,8 @@ impl<'a> Filling<'a> {
         self.list.is_none() || self.target.partial.first_missing(0).is_some_and(|piece| piece < known)
     }
 
-    fn next_rung(&mut self) {
+    /// Asks the next source over HTTP for up to `stretch` bytes.
+    fn next_rung(&mut self, stretch: u64) {
         if self.pouring.is_some() {
             return;
         }
@@ -278,26 +250,37 @@ impl<'a> Filling<'a> {
             self.rungs = Self::all_rungs(self.parts, self.flight);
             return;
         };
-        tracing::info!(digest = %self.flight.digest(), ?rung, "no progress: next source");
-        self.pour(rung, None);
+        tracing::info!(digest = %self.flight.digest(), ?rung, stretch, "no progress: next source");
+        self.pour(rung, None, stretch);
     }
 
-    fn pour(&mut self, rung: Rung, first: Option<Stream>) {
+    fn pour(&mut self, rung: Rung, first: Option<Stream>, stretch: u64) {
         let (parts, flight, target) = (self.parts.clone(), self.flight.clone(), self.target.clone());
-        self.pouring = Some(tokio::spawn(async move { pour(&parts, &flight, &target, &rung, first).await }));
+        self.pouring = Some(tokio::spawn(async move {
+            pour(&parts, &flight, &target, Answer { rung: rung.clone(), first, stretch }).await.map(|()| rung)
+        }));
     }
 
     /// One source over HTTP has ended.
-    fn poured(&mut self, ended: Result<(), Failure>) -> Result<(), Failure> {
+    fn poured(&mut self, ended: Result<Rung, Failure>) -> Result<(), Failure> {
         self.pouring = None;
-        let Err(failure) = ended else { return Ok(()) };
+        let failure = match ended {
+            Ok(rung) => {
+                // It gives: it is the first to be asked again.
+                self.rungs.push_front(rung);
+                return Ok(());
+            }
+            Err(failure) => failure,
+        };
         tracing::info!(digest = %self.flight.digest(), reason = eagle_runtime::chain::chain(&failure), "source failed");
         if matches!(failure, Failure::Write(_)) && self.target.partial.failure().is_some() {
             return Err(failure);
         }
+        let at = self.target.partial.progress().at;
+        self.failed = (at, if self.failed.0 == at { self.failed.1 + 1 } else { 1 });
         self.last_failure = Some(failure);
         if self.swarm.is_none() {
-            self.next_rung();
+            self.next_rung(u64::MAX);
         }
         Ok(())
     }
@@ -320,9 +303,7 @@ impl<'a> Filling<'a> {
 
     /// One line and the counters.
     fn report(&self, started: Instant, failure: Option<&Failure>) {
-        let stats = self.swarm.as_ref().map(Swarm::stats).unwrap_or_default();
-        let (http, origin) = self.target.counted.totals();
-        let (peers, seeder) = (stats.from_peers, stats.from_seeders + http);
+        let Bytes { peers, seeders: seeder, origin } = self.flight.bytes();
         let metrics = &self.parts.metrics;
         metrics.came_from("peers", peers);
         metrics.came_from("seeder", seeder);
@@ -347,7 +328,9 @@ impl<'a> Filling<'a> {
 }
 
 impl Drop for Filling<'_> {
+    /// Also in the middle, at a shutdown: then readers must not wait for what will not come.
     fn drop(&mut self) {
+        self.target.partial.fail("the fetch was stopped");
         if let Some(pouring) = &self.pouring {
             pouring.abort();
         }
@@ -361,7 +344,9 @@ async fn next_step(list: &mut Option<List>) -> Step {
     }
 }
 
-async fn ended(pouring: &mut Option<tokio::task::JoinHandle<Result<(), Failure>>>) -> Result<(), Failure> {
+async fn ended(
+    pouring: &mut Option<tokio::task::JoinHandle<Result<Rung, Failure>>>,
+) -> Result<Rung, Failure> {
     match pouring {
         // It is aborted only when this fetch ends, and it does not panic.
         Some(pouring) => pouring.await.unwrap_or(Err(Failure::Shutdown)),

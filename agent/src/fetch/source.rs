@@ -78,20 +78,36 @@ pub(super) async fn ask(parts: &Parts, flight: &Flight, rung: &Rung, from: u64) 
     }
 }
 
-/// Pours `rung` into the gaps of `partial` until none is left. `first` is an answer from offset 0 that is open already.
+/// What is taken over HTTP.
+pub(super) struct Answer {
+    /// From whom.
+    pub(super) rung: Rung,
+    /// An answer from offset 0 that is open already.
+    pub(super) first: Option<Stream>,
+    /// Most bytes taken, to the end of the piece that they end in.
+    pub(super) stretch: u64,
+}
+
+/// Pours an answer into the gaps of `target` until none is left, or the stretch is over.
 pub(super) async fn pour(
     parts: &Parts,
     flight: &Flight,
     target: &Target,
-    rung: &Rung,
-    mut first: Option<Stream>,
+    answer: Answer,
 ) -> Result<(), Failure> {
     let layout = target.partial.layout();
+    let Answer { rung, mut first, stretch } = answer;
+    let mut taken = 0;
     while let Some(piece) = target.partial.first_missing(0) {
+        if taken >= stretch {
+            return Ok(());
+        }
         let from = if first.is_some() { 0 } else { layout.range_of(piece).start };
         let stream = match first.take() {
             Some(stream) => stream,
-            None => ask(parts, flight, rung, from).await?,
+            // The registry may take its time, because nobody comes after it. A seeder has the blob open already.
+            None if rung == Rung::Origin => ask(parts, flight, &rung, from).await?,
+            None => quiet(parts.stall, ask(parts, flight, &rung, from)).await??,
         };
         if stream.size != layout.size() {
             return Err(Failure::Size(layout.size(), stream.size));
@@ -102,9 +118,14 @@ pub(super) async fn pour(
         let mut bytes = stream.bytes;
         while let Some(chunk) = quiet(parts.stall, bytes.next()).await?.transpose()? {
             parts.limits.take_down(chunk.len()).await;
-            target.counted.add(rung, chunk.len());
+            target.counted.add(&rung, chunk.len());
+            taken += chunk.len() as u64;
+            let before = writer.position();
             writer.push(chunk).await.map_err(Failure::Write)?;
             let at = layout.piece_at(writer.position());
+            if taken >= stretch && at != layout.piece_at(before) {
+                break;
+            }
             let next = target.partial.first_missing(at).map(|piece| layout.range_of(piece).start);
             if next.is_none_or(|next| next > writer.position() + SKIP) {
                 break;

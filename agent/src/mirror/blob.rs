@@ -28,7 +28,7 @@ fn base(digest: &Digest) -> response::Builder {
         .header("docker-content-digest", digest.to_string())
 }
 
-fn failed(error: http::Error) -> Refusal {
+fn failed(error: &http::Error) -> Refusal {
     Refusal::unavailable(error.to_string())
 }
 
@@ -40,7 +40,7 @@ pub(super) async fn head(
 ) -> Result<Response, Refusal> {
     let size = mirror.fetcher.size(repository, digest).await;
     let size = size.map_err(|error| Refusal::upstream(&error, ErrorCode::BlobUnknown))?;
-    base(digest).header(header::CONTENT_LENGTH, size).body(Body::empty()).map_err(failed)
+    base(digest).header(header::CONTENT_LENGTH, size).body(Body::empty()).map_err(|error| failed(&error))
 }
 
 pub(super) async fn get(
@@ -63,11 +63,11 @@ pub(super) async fn get(
         Wanted::Unsatisfiable => {
             let answer = base(&digest).status(StatusCode::RANGE_NOT_SATISFIABLE);
             let answer = answer.header(header::CONTENT_RANGE, range::unsatisfied_range(size));
-            return answer.body(Body::empty()).map_err(failed);
+            return answer.body(Body::empty()).map_err(|error| failed(&error));
         }
     };
     let answer = answer.header(header::CONTENT_LENGTH, part.end - part.start);
-    answer.body(body(mirror, reading, part, slot)).map_err(failed)
+    answer.body(body(mirror, reading, part, slot)).map_err(|error| failed(&error))
 }
 
 /// The bytes of `part` as they become readable. Holds the request's slot until the runtime has them or goes away.

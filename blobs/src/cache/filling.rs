@@ -28,6 +28,11 @@ pub(crate) struct Filling {
 }
 
 impl Filling {
+    /// The blob's pieces.
+    pub(crate) fn layout(&self) -> PieceLayout {
+        self.layout
+    }
+
     /// Nothing there yet.
     pub(crate) fn new(layout: PieceLayout) -> Self {
         let pieces = layout.pieces();

@@ -64,7 +64,7 @@ impl Partial {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
         file.set_len(layout.size())?;
         let sidecar = Sidecar::create(&shared.directory.map(&digest), &layout)?;
-        Ok(Self::over(shared, digest, Arc::new(file), Some(sidecar), Filling::new(layout), layout))
+        Ok(Self::over(shared, digest, Arc::new(file), Some(sidecar), Filling::new(layout)))
     }
 
     /// One that an earlier process or try has left, with what its piece map claims; nothing of it is believed until
@@ -77,14 +77,14 @@ impl Partial {
         }
         let claims = sidecar.claims(layout.pieces())?;
         let filling = Filling::new(layout);
-        Ok((Self::over(shared, digest, Arc::new(file), Some(sidecar), filling, layout), claims))
+        Ok((Self::over(shared, digest, Arc::new(file), Some(sidecar), filling), claims))
     }
 
     /// A stored blob in the shape of one that has just arrived.
     pub(super) fn of_blob(shared: &Arc<Shared>, blob: Arc<Blob>) -> Arc<Self> {
         let (digest, layout) = (*blob.digest(), blob.layout());
         let filling = Filling::whole(layout, blob.meta.piece_hashes.as_deref());
-        let partial = Self::over(shared, digest, blob.file().clone(), None, filling, layout);
+        let partial = Self::over(shared, digest, blob.file().clone(), None, filling);
         if partial.blob.set(blob).is_ok() {
             partial.show(|progress| progress.phase = Phase::Committed);
         }
@@ -97,13 +97,12 @@ impl Partial {
         file: Arc<File>,
         sidecar: Option<Sidecar>,
         filling: Filling,
-        layout: PieceLayout,
     ) -> Arc<Self> {
         let verified = filling.present_bytes();
         let progress = Progress { verified, at: Instant::now(), phase: Phase::Filling };
         Arc::new_cyclic(|me| Self {
             digest,
-            layout,
+            layout: filling.layout(),
             file,
             sidecar,
             state: Mutex::new(State { filling, hashing: false, failure: None }),

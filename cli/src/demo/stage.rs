@@ -62,12 +62,11 @@ impl Stage {
     /// Starts everything.
     pub async fn set_up(args: &Args) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir().context("cannot make a directory for the demonstration")?;
-        let (reference, registry) = match &args.image {
-            Some(reference) => (reference.clone(), None),
-            None => {
-                let (reference, registry) = generated(args, directory.path()).await?;
-                (reference, Some(registry))
-            }
+        let (reference, registry) = if let Some(reference) = &args.image {
+            (reference.clone(), None)
+        } else {
+            let (reference, registry) = generated(args, directory.path()).await?;
+            (reference, Some(registry))
         };
         let origin = section::Origin {
             registries: registry.iter().map(|registry| registry.registry(REGISTRY)).collect(),
@@ -155,7 +154,7 @@ impl Node {
 
     /// A runtime that asks this node's mirror.
     pub fn runtime(&self) -> anyhow::Result<Runtime> {
-        Runtime::of_mirror(self.mirror.clone())
+        Runtime::of_hosts(vec![self.mirror.clone()])
     }
 
     /// Blob bytes by source.

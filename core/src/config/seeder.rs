@@ -47,7 +47,8 @@ pub struct Api {
     pub tag_ttl: Period,
     /// How long a registry's "no such thing" is believed.
     pub negative_ttl: Period,
-    /// Most blobs ingested from registries at once; further ones wait.
+    /// Most blobs taken from registries at full speed at once. It is one as long as more are not faster; younger ones only
+    /// trickle until it is their turn, so that the first layers of an image are whole early.
     pub concurrent_ingests: usize,
 }
 
@@ -58,7 +59,7 @@ impl Default for Api {
             concurrent_requests: 4096,
             tag_ttl: Period::secs(1),
             negative_ttl: Period::secs(2),
-            concurrent_ingests: 32,
+            concurrent_ingests: 8,
         }
     }
 }

@@ -6,14 +6,16 @@ use anyhow::Context as _;
 use eagle::demo::report::{Bytes, NodeReport, PeakMemory, PerPart, Report};
 use eagle_runtime::process::Usage;
 
-use super::{Args, Scenario, cpu, publish, pull, say, way};
+use super::{Args, Scenario, cpu, publish, pull, way};
+use crate::fleet::Image;
 use crate::netns::containerd::Pulled;
-use crate::netns::eagle::{Eagle, Options};
-use crate::netns::site::{Image, Site};
-use crate::netns::wait::{until, wait};
+use crate::netns::eagle::{Eagle, Options, Part};
+use crate::netns::site::Site;
+use crate::say;
+use crate::wait::{until, wait};
 
 /// Longest wait until half of an image is there.
-const HALF: Duration = Duration::from_secs(240);
+const HALF: Duration = Duration::from_mins(4);
 
 /// Starts Eagle and rolls an image out as `args` say, beside a direct pull of `direct_s` seconds.
 pub(super) async fn measure(site: &Site, args: &Args, direct_s: f64) -> anyhow::Result<Report> {
@@ -29,7 +31,7 @@ pub(super) async fn measure(site: &Site, args: &Args, direct_s: f64) -> anyhow::
             site.nodes[*node].remove(&image.reference, &image.made).await?;
         }
     }
-    let idle = eagle.agents.iter().map(|agent| agent.usage()).collect::<anyhow::Result<Vec<_>>>()?;
+    let idle = eagle.agents.iter().map(Part::usage).collect::<anyhow::Result<Vec<_>>>()?;
     say(&format!(
         "agents before: {} bytes resident at most",
         idle.iter().map(|usage| usage.resident).max().unwrap_or(0)
@@ -110,7 +112,7 @@ impl State {
         for agent in &eagle.agents {
             bytes.push(settled(agent).await?);
         }
-        let agents = eagle.agents.iter().map(|agent| agent.usage()).collect::<anyhow::Result<_>>()?;
+        let agents = eagle.agents.iter().map(Part::usage).collect::<anyhow::Result<_>>()?;
         let (seeder, tracker) = (eagle.seeder.usage()?, eagle.tracker.usage()?);
         let (machine, registry) = (cpu::Sample::take(site)?, site.registry.mark()?);
         Ok(Self { bytes, agents, seeder, tracker, machine, registry })
@@ -119,7 +121,7 @@ impl State {
 
 /// An agent's byte counters, when they no longer change: it counts a blob when it has been brought, which its runtime
 /// may notice first.
-async fn settled(agent: &crate::netns::eagle::Part) -> anyhow::Result<Bytes> {
+async fn settled(agent: &Part) -> anyhow::Result<Bytes> {
     let mut before = None;
     until(Duration::from_secs(10), "an agent to be quiet", Duration::from_millis(100), async || {
         let now = agent.bytes().await?;

@@ -1,5 +1,6 @@
 //! A node's container runtime: a real containerd with directories, a socket and registry hosts of its own.
 
+use std::fmt::Write as _;
 use std::fs::{read_dir, read_to_string};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use super::cri::{Cri, Login};
 use super::network::Namespace;
 use super::place::Place;
 use super::process::{Output, Process, enter};
-use super::wait::wait;
+use crate::wait::wait;
 use ::eagle::demo::image::Made;
 
 /// Longest wait until it answers.
@@ -103,7 +104,7 @@ impl Containerd {
             }
         };
         let mut first_byte = None;
-        let first = wait(Duration::from_secs(240), "a first byte", async || {
+        let first = wait(Duration::from_mins(4), "a first byte", async || {
             Ok(self.has_layer_bytes(&made.layers).then(|| started.elapsed()))
         });
         tokio::pin!(pull, first);
@@ -181,7 +182,7 @@ fn set_hosts(directory: &Path, hosts: &[String]) -> anyhow::Result<()> {
     std::fs::create_dir_all(&folder)?;
     let mut text = format!("server = {:?}\n", hosts.last().context("no hosts")?);
     for host in hosts {
-        text += &format!("[host.{host:?}]\n  capabilities = [\"pull\", \"resolve\"]\n");
+        write!(text, "[host.{host:?}]\n  capabilities = [\"pull\", \"resolve\"]\n")?;
     }
     let new = folder.join("hosts.toml.new");
     std::fs::write(&new, text)?;
@@ -199,9 +200,7 @@ fn config(directory: &Path) -> String {
         "internal.v1.opt",
     ]
     .map(|plugin| format!("io.containerd.{plugin}"));
-    // Overlay on overlay does not work; the layers are then copied.
-    let snapshotter =
-        if statfs(directory).is_ok_and(|fs| fs.f_type == OVERLAYFS) { "native" } else { "overlayfs" };
+    let snapshotter = snapshotter(directory);
     format!(
         r#"version = 2
 root = {root}
@@ -227,6 +226,11 @@ disabled_plugins = {off:?}
         cni = place("cni"),
         certs = place("certs.d"),
     )
+}
+
+/// The snapshotter for images kept in `directory`. Overlay on overlay does not work; layers are then copied.
+pub fn snapshotter(directory: &Path) -> &'static str {
+    if statfs(directory).is_ok_and(|fs| fs.f_type == OVERLAYFS) { "native" } else { "overlayfs" }
 }
 
 /// `OVERLAYFS_SUPER_MAGIC`.

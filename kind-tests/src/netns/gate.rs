@@ -59,13 +59,13 @@ pub fn login() -> Login {
 pub struct Guard {
     config: Option<Value>,
     signer: Option<Arc<Signer>>,
-    _service: JoinSet<()>,
+    service: JoinSet<()>,
 }
 
 impl Guard {
     /// Sets up `gate` for a registry in `namespace` that keeps its files in `directory`.
     pub async fn set_up(gate: Gate, namespace: &Namespace, directory: &Path) -> anyhow::Result<Self> {
-        let mut guard = Self { config: None, signer: None, _service: JoinSet::new() };
+        let mut guard = Self { config: None, signer: None, service: JoinSet::new() };
         match gate {
             Gate::Open => {}
             Gate::Password => {
@@ -80,7 +80,7 @@ impl Guard {
             Gate::Token => {
                 let certificate = directory.join("tokens.pem");
                 let signer = Arc::new(Signer::new(&certificate)?);
-                guard._service.spawn(serve(namespace.listen(TOKENS)?, signer.clone()));
+                guard.service.spawn(serve(namespace.listen(TOKENS)?, signer.clone()));
                 let realm = format!("http://{}:{TOKENS}/token", namespace.address());
                 guard.config = Some(json!({ "token": {
                     "realm": realm, "service": NAME, "issuer": NAME, "rootcertbundle": certificate,

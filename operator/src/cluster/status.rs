@@ -12,7 +12,7 @@ use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
 use super::validate::Invalid;
-use super::{Applied, Cluster, MANAGER, Resources};
+use super::{Applied, Cluster, MANAGER, Resources, trouble};
 use crate::condition::{State, Verdict, extra};
 use crate::control::ClusterFacts;
 use crate::meta::{Owner, Part};
@@ -20,17 +20,24 @@ use crate::meta::{Owner, Part};
 /// The condition that says whether the runtime of every ready agent's node was seen to use it.
 const MIRRORS_VERIFIED: &str = "MirrorsVerified";
 
-/// Writes the status of a cluster that was applied.
+/// Writes the status of a cluster that was applied; answers how it is.
 pub(super) async fn update(
     context: &Cluster,
     cluster: &EagleCluster,
+    owner: &Owner,
     applied: &Resources<Applied>,
-    now: Timestamp,
-) -> Result<(), Box<kube::Error>> {
-    let owner = Owner { name: cluster.name_any(), uid: String::new(), namespace: String::new() };
+) -> Result<State, Box<kube::Error>> {
     let facts = context.hub.cluster_facts(&owner.name_of(Part::Agent), MAX_LISTED);
-    let status = status(cluster, applied, facts, now);
-    write(context, cluster, status).await
+    let mut verdict = verdict(applied, &facts);
+    if verdict.state == State::Reconciling
+        && let Some(trouble) = trouble::find(&context.client, owner).await.map_err(Box::new)?
+    {
+        verdict.message = format!("{}. {trouble}", verdict.message);
+    }
+    let state = verdict.state;
+    let status = status(cluster, applied, &verdict, facts, context.clock.now());
+    write(context, cluster, status).await?;
+    Ok(state)
 }
 
 /// Writes the status of a cluster whose spec must be changed.
@@ -81,9 +88,10 @@ fn ready(conditions: &[Condition]) -> Option<&Condition> {
 }
 
 /// The status, pure.
-pub(super) fn status(
+fn status(
     cluster: &EagleCluster,
     applied: &Resources<Applied>,
+    verdict: &Verdict,
     facts: ClusterFacts,
     now: Timestamp,
 ) -> EagleClusterStatus {
@@ -91,7 +99,7 @@ pub(super) fn status(
     let agents = nodes(applied, &facts);
     let before = cluster.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
     let generation = cluster.metadata.generation;
-    let mut conditions = verdict(seeders, trackers, agents).conditions(&before, generation, now);
+    let mut conditions = verdict.conditions(&before, generation, now);
     conditions.push(verified(agents, &before, generation, now));
     EagleClusterStatus {
         observed_generation: generation,
@@ -112,7 +120,9 @@ fn problem(problem: crate::control::NodeProblem) -> Problem {
     }
 }
 
-fn verdict(seeders: Count, trackers: Count, agents: NodeCount) -> Verdict {
+fn verdict(applied: &Resources<Applied>, facts: &ClusterFacts) -> Verdict {
+    let (seeders, trackers) = (count(&applied.seeders), count(&applied.trackers));
+    let agents = nodes(applied, facts);
     for (what, reason, count) in
         [("trackers", "TrackersStarting", trackers), ("seeders", "SeedersStarting", seeders)]
     {

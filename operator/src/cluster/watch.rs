@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{DaemonSet, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -16,13 +16,17 @@ use kube::{Client, ResourceExt};
 use tokio_util::sync::CancellationToken;
 
 use super::{Cluster, Watched, failed, reconcile};
+use crate::clock::Clock;
 use crate::control::Hub;
+use crate::gather::gathered;
 use crate::meta::MANAGED_BY;
 use crate::report::Report;
 use crate::requeue::{Failures, Pace};
 
 /// Looks at several objects at once, but never at more: each look is some twenty requests to the API server.
 const CONCURRENCY: u16 = 4;
+/// The first report after a quiet time waits so long for others.
+const COMINGS: Duration = Duration::from_millis(500);
 /// What agents report becomes part of a status this often at most.
 const REPORTS: Duration = Duration::from_secs(5);
 
@@ -40,6 +44,8 @@ pub struct Parts {
     pub hub: Arc<Hub>,
     /// Logs, events, counts.
     pub report: Report,
+    /// The time of day.
+    pub clock: Clock,
 }
 
 /// Runs the controller until `stop`.
@@ -53,7 +59,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
             let all = all.clone();
             move |changed| others(&all, &changed)
         })
-        .reconcile_all_on(reports(&parts.hub))
+        .reconcile_all_on(gathered(parts.hub.facts_changed(), COMINGS, REPORTS))
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(async move { stop.cancelled().await });
     let context = Arc::new(Cluster {
@@ -66,6 +72,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
         report: parts.report,
         failures: Failures::default(),
         pace: Pace::new(Duration::from_secs(1)),
+        clock: parts.clock,
     });
     let results = controller.run(
         reconcile,
@@ -98,16 +105,6 @@ fn others(all: &Store<Watched>, changed: &Watched) -> Vec<ObjectRef<Watched>> {
     let others = all.state();
     let others = others.iter().filter(|other| other.uid() != changed.uid());
     others.map(|other| ObjectRef::new(&other.name_any())).collect()
-}
-
-/// One item whenever agents have reported, [`REPORTS`] apart.
-fn reports(hub: &Arc<Hub>) -> impl Stream<Item = ()> + Send + 'static + use<> {
-    futures::stream::unfold(hub.facts_changed(), |mut changed| async move {
-        changed.changed().await.ok()?;
-        tokio::time::sleep(REPORTS).await;
-        changed.mark_unchanged();
-        Some(((), changed))
-    })
 }
 
 type Outcome = Result<

@@ -142,14 +142,36 @@ impl Hub {
         }
     }
 
+    /// Everything the node has, as it says when it connects. What an earlier stream said is forgotten: it may be of
+    /// tasks that nobody wants any more.
+    pub fn greet(&self, node: &str, session: u64, reports: Vec<Report>) {
+        let mut state = self.state.lock();
+        let State { nodes, tasks, .. } = &mut *state;
+        if let Some(slot) = current(nodes, node, session) {
+            slot.reports.retain(|task, _| tasks.contains_key(task));
+        }
+        drop(state);
+        self.take(node, session, reports, true);
+    }
+
     /// What the node reports, unless a newer stream has replaced this one.
     pub fn report(&self, node: &str, session: u64, reports: Vec<Report>) {
+        self.take(node, session, reports, false);
+    }
+
+    fn take(&self, node: &str, session: u64, reports: Vec<Report>, greeting: bool) {
         let mut state = self.state.lock();
-        let State { nodes, tasks, reported, .. } = &mut *state;
+        let State { nodes, tasks, reported, primed, .. } = &mut *state;
         let Some(slot) = current(nodes, node, session) else { return };
+        // Of tasks that are not known (yet) only what is there at a greeting is of use: a plan adopts it. What comes
+        // late about a task that was withdrawn would be kept for ever.
+        let known_alone = *primed && !greeting;
         let mut changed = false;
         for report in reports {
             let task = tasks.get_key_value(report.task.as_str());
+            if task.is_none() && known_alone {
+                continue;
+            }
             let id = task.map(|(id, _)| Arc::clone(id));
             if slot.report(task, &report)
                 && let Some(id) = id

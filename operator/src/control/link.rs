@@ -84,7 +84,7 @@ impl Drop for Session {
 fn stream(hub: Arc<Hub>, identity: Identity, hello: Hello, zone: String, up: Streaming<FromAgent>) -> Down {
     let (number, desired) = hub.attach(&identity.node, &identity.account, Timestamp::now());
     hub.set_facts(&identity.node, number, hello.facts.unwrap_or_default());
-    hub.report(&identity.node, number, hello.reports);
+    hub.greet(&identity.node, number, hello.reports);
     let welcome = Welcome { node: identity.node.clone(), zone };
     let session = Session {
         hub,

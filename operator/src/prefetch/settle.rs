@@ -5,12 +5,13 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use eagle_crds::ImagePrefetch;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::Watched;
 use crate::control::Hub;

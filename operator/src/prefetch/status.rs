@@ -1,6 +1,6 @@
 //! Step 5: one bounded status, written when it has changed and at most once in two seconds.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use eagle_crds::ImagePrefetch;
 use eagle_crds::condition::{READY, STALLED};
@@ -11,6 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::plan::{Run, Summary};
 use super::validate::Invalid;

@@ -84,6 +84,11 @@ impl Invalid {
     fn new(reason: &'static str, message: String) -> Self {
         Self { reason, message }
     }
+
+    /// Whether it may become right without an event that the controller sees.
+    pub(super) fn may_heal(&self) -> bool {
+        matches!(self.reason, "SecretNotFound" | "SecretInvalid")
+    }
 }
 
 /// Checks what the schema cannot.

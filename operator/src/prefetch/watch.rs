@@ -8,7 +8,6 @@ use eagle_crds::image_prefetch::source::WorkloadKind;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::CronJob;
-use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, PartialObjectMeta};
 use kube::runtime::controller::{self, Config, Controller};
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -19,13 +18,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::settle::Settle;
 use super::{Prefetch, Watched, failed, reconcile};
+use crate::clock::Clock;
 use crate::control::Hub;
+use crate::gather::gathered;
 use crate::nodes::NodeMeta;
 use crate::report::Report;
 use crate::requeue::{Failures, Pace};
 
 /// Objects looked at at once. A look without news costs no request.
 const CONCURRENCY: u16 = 16;
+/// The first report after a quiet time waits so long for others.
+const FIRST: Duration = Duration::from_millis(20);
 /// Reports are gathered for so long: the most a busy prefetch is planned is five times a second.
 const GATHER: Duration = Duration::from_millis(200);
 /// Nodes and agents that come and go are gathered for so long.
@@ -47,6 +50,8 @@ pub struct Parts {
     pub nodes_changed: watch::Receiver<()>,
     /// Logs, events, counts.
     pub report: Report,
+    /// The time of day.
+    pub clock: Clock,
 }
 
 /// Runs the controller until `stop`.
@@ -62,11 +67,12 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
         failures: Failures::default(),
         writes: Pace::new(WRITE),
         memory: parking_lot::Mutex::default(),
-        settle: Settle::new(Arc::clone(&parts.hub), Timestamp::now()),
+        settle: Settle::new(Arc::clone(&parts.hub), parts.clock.now()),
+        clock: parts.clock,
     });
     let controller = workloads(controller, &parts.client, &all, &context)
-        .reconcile_all_on(gathered(parts.nodes_changed, COMINGS))
-        .reconcile_all_on(gathered(parts.hub.facts_changed(), COMINGS))
+        .reconcile_all_on(gathered(parts.nodes_changed, COMINGS, COMINGS))
+        .reconcile_all_on(gathered(parts.hub.facts_changed(), COMINGS, COMINGS))
         .reconcile_on(reported(&parts.hub, &all))
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(async move { stop.cancelled().await });
@@ -145,23 +151,13 @@ impl Prefetch {
     }
 }
 
-/// One item after a change, `rest` later, for all changes until then.
-fn gathered(changed: watch::Receiver<()>, rest: Duration) -> impl Stream<Item = ()> + Send + 'static {
-    futures::stream::unfold(changed, move |mut changed| async move {
-        changed.changed().await.ok()?;
-        tokio::time::sleep(rest).await;
-        changed.mark_unchanged();
-        Some(((), changed))
-    })
-}
-
 /// The prefetches about which agents have reported.
 fn reported(
     hub: &Arc<Hub>,
     all: &Store<Watched>,
 ) -> impl Stream<Item = ObjectRef<Watched>> + Send + 'static + use<> {
     let (hub, all) = (Arc::clone(hub), all.clone());
-    gathered(hub.reports_changed(), GATHER).flat_map(move |()| {
+    gathered(hub.reports_changed(), FIRST, GATHER).flat_map(move |()| {
         let tasks = hub.take_reported();
         // A task is called after its prefetch's uid and run.
         let uids: HashSet<&str> = tasks.iter().filter_map(|task| task.split('/').next()).collect();

@@ -21,7 +21,11 @@ use crate::ingest::turns::Turn;
 use crate::ingest::{Ingests, Open};
 
 /// An origin that gives no byte for this long has failed the ingest.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Bytes that every ingest takes at full speed before it waits for its turn: a runtime that asks for all layers of an image
+/// at once gets the first bytes of each at once.
+const HEAD: u64 = 1 << 20;
 
 /// Why an ingest ended early.
 #[derive(Debug, thiserror::Error)]
@@ -87,22 +91,20 @@ impl Pull {
         let mut writer = Writer::new(self.partial.clone(), from, None);
         let (mut body, mut failures, mut last_byte) = (Some(body).filter(|_| from == 0), 0, Instant::now());
         while writer.position() < size {
-            let error = match body.take() {
-                Some(body) => match self.drain(&mut writer, body, &mut last_byte).await {
+            let error = if let Some(body) = body.take() {
+                match self.drain(&mut writer, body, &mut last_byte).await {
                     Ok(()) => continue,
                     Err(PullError::Origin(error)) => error,
                     Err(other) => return Err(other),
-                },
-                None => {
-                    let parts = &self.ingests.shared.parts;
-                    let from = writer.position();
-                    match parts.registries.blob(&self.repository, &self.digest, from).await {
-                        Ok(again) => {
-                            body = Some(again);
-                            continue;
-                        }
-                        Err(error) => error,
+                }
+            } else {
+                let parts = &self.ingests.shared.parts;
+                match parts.registries.blob(&self.repository, &self.digest, writer.position()).await {
+                    Ok(again) => {
+                        body = Some(again);
+                        continue;
                     }
+                    Err(error) => error,
                 }
             };
             if last_byte.elapsed() > PATIENCE {
@@ -130,7 +132,9 @@ impl Pull {
             writer.push(chunk).await.map_err(PullError::Write)?;
             self.offer();
             *last = Instant::now();
-            self.turn.wait().await;
+            if writer.position() >= HEAD {
+                self.turn.wait().await;
+            }
         }
         Ok(())
     }

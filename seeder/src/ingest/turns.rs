@@ -3,7 +3,7 @@
 //! The layers of an image are asked for at once, but a runtime unpacks them in order: a first layer that is whole early
 //! is worth more than four that are whole late, and the sum of their times is the same. So the oldest ingests run
 //! freely and the younger ones trickle: fast enough that every reader sees bytes and no registry closes an idle
-//! connection, too slow to take much of the link from the older ones.
+//! connection, too slow to take much of the link from the older ones. How many run freely is for [`Width`] to find.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
+
+use super::width::Width;
 
 /// A trickling ingest takes one chunk from its connection in this time.
 pub const TRICKLE: Duration = Duration::from_millis(200);
@@ -24,13 +26,12 @@ pub struct Turns {
 struct Shared {
     queue: Mutex<Queue>,
     changed: watch::Sender<()>,
-    free: usize,
 }
 
-#[derive(Default)]
 struct Queue {
     order: VecDeque<u64>,
     next: u64,
+    width: Width,
 }
 
 /// One ingest's place; given up when dropped.
@@ -41,10 +42,19 @@ pub struct Turn {
 }
 
 impl Turns {
-    /// `free` ingests run at full speed.
-    pub fn new(free: usize) -> Self {
-        let shared = Shared { queue: Mutex::default(), changed: watch::Sender::new(()), free: free.max(1) };
-        Self { shared: Arc::new(shared) }
+    /// At most `most` ingests run at full speed; one, as long as more are not faster.
+    pub fn new(most: usize) -> Self {
+        let queue = Queue { order: VecDeque::new(), next: 0, width: Width::new(most) };
+        Self { shared: Arc::new(Shared { queue: Mutex::new(queue), changed: watch::Sender::new(()) }) }
+    }
+
+    /// To be told once a second how many bytes all ingests have taken so far.
+    pub fn tick(&self, bytes: u64) {
+        let mut queue = self.shared.queue.lock();
+        let waiting = queue.order.len().saturating_sub(queue.width.free());
+        queue.width.tick(bytes, waiting);
+        drop(queue);
+        self.shared.changed.send_replace(());
     }
 
     /// A place behind all that are under way.
@@ -60,7 +70,8 @@ impl Turns {
 impl Turn {
     /// Whether this ingest runs at full speed now.
     pub fn is_free(&self) -> bool {
-        self.shared.queue.lock().order.iter().take(self.shared.free).any(|number| *number == self.number)
+        let queue = self.shared.queue.lock();
+        queue.order.iter().take(queue.width.free()).any(|number| *number == self.number)
     }
 
     /// Waits before the next chunk is taken: not at all at full speed, else until it is this ingest's turn or

@@ -41,6 +41,7 @@ impl Default for Pace {
 
 /// What matters of a swarm's state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "four facts that are independent of each other")]
 pub(crate) struct Seen {
     /// Bytes missing.
     pub(crate) left: u64,
@@ -54,6 +55,12 @@ pub(crate) struct Seen {
     pub(crate) has_failed: bool,
     /// Whether it has been left.
     pub(crate) gone: bool,
+}
+
+impl Seen {
+    fn is_hungry(self, pace: &Pace) -> bool {
+        self.left > 0 && !self.seeding && (self.live < pace.floor || !self.has_seeder)
+    }
 }
 
 /// The announces of one swarm.
@@ -94,10 +101,6 @@ impl Book {
         }
     }
 
-    fn is_hungry(&self, seen: &Seen, pace: &Pace) -> bool {
-        seen.left > 0 && !seen.seeding && (seen.live < pace.floor || !seen.has_seeder)
-    }
-
     /// When the next announce is due.
     pub(crate) fn due(&self, seen: &Seen, pace: &Pace) -> Instant {
         let due = self.due_if_up(seen, pace);
@@ -110,7 +113,7 @@ impl Book {
             return last;
         }
         let mut due = last + self.interval;
-        if self.is_hungry(seen, pace) {
+        if seen.is_hungry(pace) {
             let doubled = pace.hungry_first.saturating_mul(1 << self.hungry.min(10)).min(pace.hungry_longest);
             let wait = if self.done == 1 { pace.second } else { doubled };
             due = due.min(last + wait);
@@ -132,7 +135,7 @@ impl Book {
         } else {
             None
         };
-        let want = match (self.is_hungry(seen, pace), self.last) {
+        let want = match (seen.is_hungry(pace), self.last) {
             _ if seen.gone => 0,
             (false, _) => 0,
             (true, None) => pace.want,
@@ -144,7 +147,7 @@ impl Book {
     /// A tracker has taken the announce that said `told` and wants the next one after `interval`.
     pub(crate) fn taken(&mut self, now: Instant, told: Told, interval: Duration, hungry: bool) {
         // A tracker cannot make us call more than once a second, nor forget us.
-        self.interval = interval.clamp(Duration::from_secs(1), Duration::from_secs(600));
+        self.interval = interval.clamp(Duration::from_secs(1), Duration::from_mins(10));
         self.last = Some(now);
         self.done = self.done.saturating_add(1);
         self.hungry = if hungry && self.done > 2 { self.hungry + 1 } else { 0 };

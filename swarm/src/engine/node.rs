@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use eagle_core::swarm_id::{PeerId, SwarmId};
@@ -46,6 +46,8 @@ pub(crate) struct Node {
     pub(crate) catalog: Mutex<Option<Arc<dyn Catalog>>>,
     claims: Mutex<HashMap<SwarmId, Claims>>,
     links: AtomicU64,
+    /// Seeding swarms that have first copies to give.
+    pub(crate) firsts: AtomicUsize,
     start: Instant,
     stirred: Notify,
     attention: Notify,
@@ -84,6 +86,7 @@ impl Node {
             catalog: Mutex::new(None),
             claims: Mutex::default(),
             links: AtomicU64::new(0),
+            firsts: AtomicUsize::new(0),
             start: Instant::now(),
             stirred: Notify::new(),
             attention: Notify::new(),

@@ -94,7 +94,7 @@ impl<K: Copy + Eq> Mesh<K> {
             .min_by_key(|(told, piece)| (*told, avail(*piece, *told)));
         let (told, piece) = best?;
         let arriving = !self.have.is_full() && link.serves.is_none();
-        (told == 0 || !arriving || self.has_time_for_seconds()).then_some(piece)
+        (told == 0 || (self.spare && (!arriving || self.has_time_for_seconds()))).then_some(piece)
     }
 
     /// Whether hardly any first copy is under way, nor too many second ones.

@@ -134,7 +134,9 @@ impl World {
     pub(super) fn kill(&mut self, node: usize) {
         self.nodes[node].alive = false;
         let peers: Vec<usize> = self.nodes[node].peers.keys().copied().collect();
-        peers.into_iter().for_each(|peer| self.disconnect(node, peer));
+        for peer in peers {
+            self.disconnect(node, peer);
+        }
     }
 
     fn disconnect(&mut self, a: usize, b: usize) {

@@ -3,7 +3,8 @@
 //! A seeder's upload is worth most when every byte of it is a first copy: the agents replicate the rest. So each piece
 //! is named to one agent only, lowest index first, and to a second one only while hardly any first copy is under way.
 //! A name that is not taken up in time goes to somebody else, and every agent is named every piece in the end, so an
-//! agent whose only link is the seeder gets everything.
+//! agent whose only link is the seeder gets everything. The upload is the node's: no swarm gives second copies while
+//! another one has first copies to give ([`Mesh::set_spare`]).
 
 use std::time::Duration;
 
@@ -62,14 +63,26 @@ impl<K: Copy + Eq> Mesh<K> {
         None
     }
 
+    /// Whether first copies are under way to agents that take them, so that no upload is to spare.
+    pub fn gives_firsts(&self) -> bool {
+        self.seeding && self.under_way(true) > self.tuning.firsts_under_way
+    }
+
+    /// Whether the node has upload to spare for second copies, as far as its other swarms go.
+    pub fn set_spare(&mut self, spare: bool) {
+        self.spare = spare;
+    }
+
+    fn under_way(&self, first: bool) -> usize {
+        let taking = self.links.iter().filter(|link| !link.stuck);
+        taking.map(|link| link.named.iter().filter(|named| named.first == first).count()).sum()
+    }
+
     fn name_seconds(&mut self, room: usize, out: &mut Vec<Action<K>>) {
-        let under_way = |mesh: &Self, first: bool| -> usize {
-            mesh.links.iter().map(|link| link.named.iter().filter(|named| named.first == first).count()).sum()
-        };
-        if under_way(self, true) > self.tuning.firsts_under_way {
+        if !self.spare || self.gives_firsts() {
             return;
         }
-        let mut seconds = under_way(self, false);
+        let mut seconds = self.under_way(false);
         while seconds < self.tuning.seconds {
             let Some((piece, at)) = self.next_second(room) else { return };
             self.name(at, piece, false, out);
@@ -109,7 +122,8 @@ impl<K: Copy + Eq> Mesh<K> {
         out.push(Action::Tell { peer: link.key, piece });
     }
 
-    /// Takes back names that link `at` does not take up: nothing requested within `late`, nothing moving within `dead`.
+    /// Takes back names that link `at` does not take up: nothing requested within `late`, although nothing else is on its way
+    /// to it, or nothing moving within `dead`.
     pub(super) fn expire_named(&mut self, at: usize, late: Duration, dead: Duration) {
         if self.links[at].grants || self.links[at].named.is_empty() {
             return;
@@ -117,10 +131,12 @@ impl<K: Copy + Eq> Mesh<K> {
         let now = self.now;
         let link = &mut self.links[at];
         let frozen = now.saturating_sub(link.last_moved) >= dead;
+        // It asks for so much at a time; on a full uplink the next names wait longer than anybody is late.
+        let busy = !frozen && link.named.iter().any(|named| named.requested);
         let mut expired = Vec::new();
         link.named.retain(|named| {
             let age = now.saturating_sub(named.at);
-            let over = if named.requested { frozen && age >= dead } else { age >= late };
+            let over = if named.requested { frozen && age >= dead } else { !busy && age >= late };
             if over {
                 expired.push(named.piece);
             }

@@ -1,3 +1,5 @@
+//! What the mesh owes its node, whatever happens around it.
+
 mod granted;
 
 use std::time::Duration;
@@ -244,6 +246,40 @@ fn a_name_that_is_not_taken_up_goes_to_somebody_else() {
     subject.join(1, Kind::Agent, &set(1, []));
     subject.on(Input::Left { peer: 1 });
     assert_eq!(told(&subject.join(3, Kind::Agent, &set(1, []))), [(3, 0)]);
+}
+
+#[test]
+fn a_name_waits_for_those_before_it_on_a_busy_link() {
+    let mut seeder = Subject::seeder(8, 8);
+    let named = told(&seeder.join(1, Kind::Agent, &PieceSet::new(8)));
+    assert!(named.len() > 1);
+    seeder.on(Input::Requested { peer: 1, piece: named[0].1 });
+    seeder.join(2, Kind::Agent, &PieceSet::new(8));
+    let mut elsewhere = Vec::new();
+    for step in 1..=40 {
+        // A full uplink: the first piece is on its way for two seconds.
+        seeder.on(Input::Moved { peer: 1, received: 0, sent: step * 4096 });
+        elsewhere.extend(told(&seeder.pass(Duration::from_millis(50))));
+    }
+    assert!(elsewhere.iter().all(|(_, piece)| !named.contains(&(1, *piece))), "{elsewhere:?}");
+}
+
+#[test]
+fn nobody_gets_second_copies_while_other_blobs_have_first_ones() {
+    let mut seeder = Subject::seeder(2, 2);
+    seeder.mesh.set_spare(false);
+    seeder.join(1, Kind::Agent, &PieceSet::new(2));
+    seeder.join(2, Kind::Agent, &PieceSet::new(2));
+    assert!(seeder.mesh.gives_firsts());
+    for piece in 0..2 {
+        seeder.on(Input::Requested { peer: 1, piece });
+        seeder.on(Input::Uploaded { peer: 1, piece });
+        seeder.on(Input::Has { peer: 1, piece });
+    }
+    assert!(!seeder.mesh.gives_firsts());
+    assert_eq!(told(&seeder.pass(Duration::from_millis(200))), []);
+    seeder.mesh.set_spare(true);
+    assert_eq!(told(&seeder.pass(Duration::from_millis(200))), [(2, 0), (2, 1)]);
 }
 
 #[test]

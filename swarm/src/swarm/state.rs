@@ -1,7 +1,8 @@
 //! A swarm's state on this node: the mesh and what carries its decisions out.
 //!
 //! One lock guards the mesh and the list of links. It is taken once per read of a connection, per verified piece and per
-//! tick, never per block, and nothing waits or touches a disk while holding it.
+//! tick, never per block, and nothing waits or touches a disk while holding it. Progress, which anybody may watch, has a lock
+//! of its own that is never taken while holding that one: who watches may ask for more while holding a borrow.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -12,7 +13,6 @@ use bytes::{Bytes, BytesMut};
 use eagle_core::piece::PieceHash;
 use eagle_core::ports::Pieces;
 use eagle_core::swarm_id::PeerId;
-use eagle_core::wire::announce::Peer;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -21,18 +21,18 @@ use tokio_util::sync::CancellationToken;
 use crate::assembly::{Arriving, Memory, Whole, blocks};
 use crate::engine::node::Node;
 use crate::limit::HostLimits;
-use crate::mesh::{Action, Input, Kind, Mesh, Neighbour, PieceSet, Start, Tuning, Why};
-use crate::swarm::counts::{Counts, SwarmStats};
-use crate::swarm::link::{Arrival, Link, LinkId};
+use crate::mesh::{Action, Input, Mesh, PieceSet, Start, Tuning, Why};
+use crate::swarm::counts::Counts;
+use crate::swarm::link::{Link, LinkId};
 use crate::swarm::{Progress, SwarmSpec};
 use crate::verify::Job;
 use crate::wire;
 use crate::wire::word::Word;
 
-/// Most failed peers remembered until the announce client asks: twice what one announce carries.
-const MAX_FAILED: usize = 64;
-/// Most zones told apart in one swarm: more than any cluster has. Each costs a seeder one byte a piece.
-const MAX_ZONES: usize = 256;
+mod members;
+
+pub(crate) use members::Refused;
+
 /// Most peers banned: whoever has so many liars in one swarm has other worries.
 const MAX_BANNED: usize = 1024;
 
@@ -59,40 +59,13 @@ pub(crate) struct Core {
     failed: Vec<PeerId>,
     // Zones that peers have named; the mesh knows them by their places.
     zones: Vec<String>,
-}
-
-impl Core {
-    /// The number of a zone. Peers of more zones than are remembered share the last number.
-    fn zone_number(&mut self, zone: &str) -> u16 {
-        let known = self.zones.iter().position(|name| name == zone);
-        let at = known.unwrap_or_else(|| {
-            if self.zones.len() < MAX_ZONES {
-                self.zones.push(zone.to_owned());
-            }
-            self.zones.len() - 1
-        });
-        u16::try_from(at).unwrap_or(u16::MAX)
-    }
+    // Whether this swarm is counted in the node's `firsts`.
+    gives_firsts: bool,
 }
 
 /// There is no memory for another arriving piece now.
 #[derive(Debug)]
 pub(crate) struct NoMemory;
-
-/// Why a connection is not taken into a swarm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refused {
-    #[error("the peer is this node itself")]
-    Own,
-    #[error("the peer has sent wrong bytes before")]
-    Banned,
-    #[error("the swarm has as many connections as it may")]
-    Full,
-    #[error("the peer is connected already")]
-    Duplicate,
-    #[error("the swarm has been left")]
-    Left,
-}
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -123,6 +96,7 @@ impl State {
             banned: HashSet::new(),
             failed: Vec::new(),
             zones: Vec::new(),
+            gives_firsts: false,
         };
         let progress = Progress {
             verified,
@@ -168,12 +142,17 @@ impl State {
         &self.counts
     }
 
-    pub(crate) fn progress(&self) -> &watch::Sender<Progress> {
-        &self.progress
+    /// How far it is: a copy, since a borrow must not outlive the statement it is in (see the module).
+    pub(crate) fn progress(&self) -> Progress {
+        *self.progress.borrow()
+    }
+
+    pub(crate) fn watch_progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
     }
 
     pub(crate) fn is_complete(&self) -> bool {
-        self.progress.borrow().is_complete()
+        self.progress().is_complete()
     }
 
     /// Completes when the swarm has been left.
@@ -211,120 +190,6 @@ impl State {
 
     pub(crate) fn set_readers(&self, at: &[u32]) {
         self.tell([Input::Readers { at }]);
-    }
-
-    pub(crate) fn stats(&self) -> SwarmStats {
-        let peers = self.core.lock().links.iter().map(|link| link.stats()).collect();
-        self.counts.read(peers)
-    }
-
-    pub(crate) fn take_failed(&self) -> Vec<PeerId> {
-        std::mem::take(&mut self.core.lock().failed)
-    }
-
-    pub(crate) fn has_failed(&self) -> bool {
-        !self.core.lock().failed.is_empty()
-    }
-
-    /// Whether a seeder is connected.
-    pub(crate) fn has_seeder(&self) -> bool {
-        self.core.lock().links.iter().any(|link| link.kind() == Kind::Seeder)
-    }
-
-    /// Remembers a peer that could not be used or was lost.
-    pub(crate) fn note_failed(&self, peer: PeerId) {
-        let mut core = self.core.lock();
-        if core.failed.len() < MAX_FAILED && !core.failed.contains(&peer) {
-            core.failed.push(peer);
-        }
-    }
-
-    pub(crate) fn is_connected(&self, peer: PeerId) -> bool {
-        self.core.lock().links.iter().any(|link| link.peer == peer)
-    }
-
-    /// Whether the peer is connected; if it is, its link is held to the piece classes that the tracker names now.
-    pub(crate) fn is_connected_as(&self, peer: &Peer) -> bool {
-        let mut core = self.core.lock();
-        let Some(link) = core.links.iter().find(|link| link.peer == peer.peer_id).cloned() else {
-            return false;
-        };
-        if let Some(classes) = peer.classes.filter(|_| link.speaks() && self.node.config().grants) {
-            self.run(&mut core, [Input::Asks { peer: link.id, classes }]);
-            link.say(Word::Serves(classes));
-        }
-        true
-    }
-
-    pub(crate) fn is_banned(&self, peer: PeerId) -> bool {
-        self.core.lock().banned.contains(&peer)
-    }
-
-    /// Links that there are, introduced or not.
-    pub(crate) fn links(&self) -> usize {
-        self.core.lock().links.len()
-    }
-
-    /// Takes a connection in. Of two with one peer the one stays that the smaller peer id dialled, on both sides; a
-    /// second one dialled from the same side replaces the first, which that side has given up.
-    pub(crate) fn attach(&self, arrival: &Arrival) -> Result<Arc<Link>, Refused> {
-        let (own, peer) = (self.node.peer_id(), arrival.greeting.peer);
-        if peer == own {
-            return Err(Refused::Own);
-        }
-        let mut core = self.core.lock();
-        if self.has_left() {
-            return Err(Refused::Left);
-        }
-        if core.banned.contains(&peer) {
-            return Err(Refused::Banned);
-        }
-        if let Some(other) = core.links.iter().find(|link| link.peer == peer) {
-            let ours_counts = own < peer;
-            if other.dialled != arrival.dialled && arrival.dialled != ours_counts {
-                return Err(Refused::Duplicate);
-            }
-            other.close(Some(Why::Complete));
-        } else if core.links.len() >= self.node.connections_per_swarm() {
-            return Err(Refused::Full);
-        }
-        let link = Arc::new(Link::new(self.node.next_link(), arrival));
-        core.links.push(link.clone());
-        drop(core);
-        self.node.stir();
-        Ok(link)
-    }
-
-    /// The peer has said what it is: the mesh may use it.
-    pub(crate) fn on_introduced(&self, link: &Arc<Link>) {
-        let mut core = self.core.lock();
-        let wants = !core.mesh.have().is_full() && !self.spec.seeding;
-        // A bitfield, if it is shown one, is the first message it gets (BEP 3).
-        let grants = link.speaks() && self.node.config().grants;
-        let zone = core.zone_number(link.zone());
-        let classes = link.classes.filter(|_| grants);
-        let is = Neighbour { kind: link.kind(), zone, grants, classes };
-        self.run(&mut core, [Input::Joined { peer: link.id, is }]);
-        link.send(|outbox| {
-            wire::put_unchoke(outbox.control());
-            if wants {
-                wire::put_interested(outbox.control());
-            }
-        });
-        if let Some(classes) = classes {
-            link.say(Word::Serves(classes));
-        }
-        self.publish_live(&core);
-    }
-
-    /// The connection is gone.
-    pub(crate) fn detach(&self, link: &Link) {
-        let mut core = self.core.lock();
-        core.links.retain(|other| other.id != link.id);
-        self.run(&mut core, [Input::Left { peer: link.id }]);
-        self.publish_live(&core);
-        drop(core);
-        self.node.attend();
     }
 
     /// What one read of a connection brought.
@@ -412,12 +277,13 @@ impl State {
         core.arriving.remove(&piece);
         self.run(&mut core, [Input::Verified { piece }]);
         let verified = core.mesh.have().count();
+        drop(core);
         self.progress.send_modify(|progress| {
-            progress.verified = verified;
+            // Of two pieces at once the later one may be published first.
+            progress.verified = progress.verified.max(verified);
             progress.bytes += u64::from(self.spec.layout.length_of(piece));
             progress.last_progress = Instant::now();
         });
-        drop(core);
         if verified == self.spec.layout.pieces() {
             self.node.attend();
         }
@@ -449,25 +315,36 @@ impl State {
             return;
         }
         self.left.cancel();
+        self.count_firsts(&mut self.core.lock());
         self.node.forget(self);
         self.node.attend();
-    }
-
-    fn publish_live(&self, core: &Core) {
-        let live = u32::try_from(core.mesh.neighbours()).unwrap_or(u32::MAX);
-        self.progress.send_modify(|progress| progress.live = live);
     }
 
     fn run<'a>(&self, core: &mut Core, inputs: impl IntoIterator<Item = Input<'a, LinkId>>) {
         let now = self.node.now();
         let mut actions = std::mem::take(&mut core.actions);
+        core.mesh.set_spare(self.node.firsts.load(Ordering::Relaxed) == usize::from(core.gives_firsts));
         for input in inputs {
             core.mesh.handle(now, input, &mut actions);
         }
+        self.count_firsts(core);
         for action in actions.drain(..) {
             self.act(core, action);
         }
         core.actions = actions;
+    }
+
+    /// Tells the node's other swarms whether this one has first copies to give.
+    fn count_firsts(&self, core: &mut Core) {
+        let gives = core.mesh.gives_firsts() && !self.has_left();
+        if gives != core.gives_firsts {
+            core.gives_firsts = gives;
+            if gives {
+                self.node.firsts.fetch_add(1, Ordering::Relaxed);
+            } else {
+                self.node.firsts.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
     }
 
     fn act(&self, core: &mut Core, action: Action<LinkId>) {

@@ -1,5 +1,6 @@
 //! Peers that lie, stay silent, die, flood; and limits.
 
+use std::sync::{Arc, Barrier};
 use std::time::Instant;
 
 use eagle_core::ports::Pieces;
@@ -8,7 +9,7 @@ use eagle_swarm::memory::MemoryPieces;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
-use super::support::{Member, Raw, blob, eventually, layout, limited, numbers, unlimited};
+use super::support::{Member, Raw, blob, eventually, layout, limited, numbers, unlimited, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_liar_is_banned_and_the_blob_is_right() {
@@ -82,7 +83,9 @@ async fn when_the_seeder_dies_agents_share_what_there_is_and_go_on_with_another(
     .await;
     assert!(!agents[0].pieces.verified().is_full());
     let second = Member::start(Role::Seeder, full(), unlimited()).await;
-    agents.iter().for_each(|agent| agent.swarm.add_peers([second.peer()]));
+    for agent in &agents {
+        agent.swarm.add_peers([second.peer()]);
+    }
     for agent in &agents {
         agent.complete().await;
         assert!(agent.pieces.bytes() == blob);
@@ -157,4 +160,30 @@ async fn two_that_dial_each_other_keep_one_connection_and_nobody_dials_itself() 
     let seeder = Member::seeder(&blob).await;
     one.swarm.add_peers([seeder.peer()]);
     two.complete().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_looks_at_progress_may_ask_for_more_meanwhile() {
+    let blob = blob(64 << 20);
+    let member = Member::start(Role::Agent, MemoryPieces::empty(layout(&blob)), unlimited()).await;
+    let (swarm, pieces) = (member.swarm.clone(), layout(&blob).pieces());
+    let both = Arc::new(Barrier::new(2));
+    let meet = both.clone();
+    let arrive = tokio::task::spawn_blocking(move || {
+        both.wait();
+        (0..pieces).for_each(|piece| swarm.piece_ready(piece));
+    });
+    let swarm = member.swarm.clone();
+    let look = tokio::task::spawn_blocking(move || {
+        let progress = swarm.progress();
+        meet.wait();
+        loop {
+            let held = progress.borrow();
+            swarm.stats();
+            if held.is_complete() {
+                return;
+            }
+        }
+    });
+    within("both to end", async { tokio::try_join!(arrive, look) }).await.unwrap();
 }

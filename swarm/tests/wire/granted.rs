@@ -8,9 +8,9 @@ use super::support::{Member, blob, layout, limited, unlimited};
 
 const RATE: u64 = 40_000_000;
 
-async fn agent(blob: &[u8], grants: bool, rate: u64) -> Member {
+fn agent(blob: &[u8], grants: bool, rate: u64) -> Member {
     let pieces = MemoryPieces::empty(layout(blob));
-    Member::start_that(grants, Role::Agent, pieces, limited(rate)).await
+    Member::start_that(grants, Role::Agent, pieces, limited(rate))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -18,10 +18,10 @@ async fn granted_pieces_are_everywhere_while_the_rest_has_not_arrived() {
     let blob = blob((16 << 20) + 12_345);
     let pieces = layout(&blob).pieces();
     let empty = MemoryPieces::empty(layout(&blob));
-    let seeder = Member::start_that(true, Role::Seeder, empty, limited(RATE)).await;
+    let seeder = Member::start_that(true, Role::Seeder, empty, limited(RATE));
     let mut agents = Vec::new();
     for _ in 0..8 {
-        agents.push(agent(&blob, true, RATE).await);
+        agents.push(agent(&blob, true, RATE));
     }
     for (index, agent) in agents.iter().enumerate() {
         agent.swarm.add_peers(agents[..index].iter().map(Member::peer).chain([seeder.peer()]));
@@ -48,8 +48,8 @@ async fn one_granted_link_is_enough() {
     for size in [1, 16 * 1024, 700_001, 9 << 20] {
         let blob = blob(size);
         let full = MemoryPieces::full(layout(&blob), blob.clone());
-        let seeder = Member::start_that(true, Role::Seeder, full, unlimited()).await;
-        let agent = agent(&blob, true, 400_000_000).await;
+        let seeder = Member::start_that(true, Role::Seeder, full, unlimited());
+        let agent = agent(&blob, true, 400_000_000);
         agent.swarm.push_hashes(0, &MemoryPieces::hashes(layout(&blob), &blob));
         agent.swarm.add_peers([seeder.peer()]);
         agent.complete().await;
@@ -63,10 +63,10 @@ async fn those_who_speak_grant_and_those_who_do_not_share_one_swarm() {
     let blob = blob(6 << 20);
     let hashes = MemoryPieces::hashes(layout(&blob), &blob);
     let full = MemoryPieces::full(layout(&blob), blob.clone());
-    let seeder = Member::start_that(true, Role::Seeder, full, limited(RATE)).await;
+    let seeder = Member::start_that(true, Role::Seeder, full, limited(RATE));
     let mut agents = Vec::new();
     for index in 0..6 {
-        agents.push(agent(&blob, index % 2 == 0, RATE).await);
+        agents.push(agent(&blob, index % 2 == 0, RATE));
     }
     for (index, agent) in agents.iter().enumerate() {
         agent.swarm.push_hashes(0, &hashes);
@@ -85,10 +85,10 @@ async fn a_granting_peer_that_dies_holds_nobody_up() {
     let blob = blob(12 << 20);
     let hashes = MemoryPieces::hashes(layout(&blob), &blob);
     let full = MemoryPieces::full(layout(&blob), blob.clone());
-    let seeder = Member::start_that(true, Role::Seeder, full, limited(RATE / 2)).await;
+    let seeder = Member::start_that(true, Role::Seeder, full, limited(RATE / 2));
     let mut agents = Vec::new();
     for _ in 0..4 {
-        agents.push(agent(&blob, true, RATE / 2).await);
+        agents.push(agent(&blob, true, RATE / 2));
     }
     for (index, agent) in agents.iter().enumerate() {
         agent.swarm.push_hashes(0, &hashes);

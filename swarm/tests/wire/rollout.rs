@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::support::{Member, SWARM, blob, engine, eventually, layout, limited, unlimited};
 
-pub fn ingest(seeder: &Member, agents: &[Member], blob: &[u8], pieces: std::ops::Range<u32>) {
+pub(crate) fn ingest(seeder: &Member, agents: &[Member], blob: &[u8], pieces: std::ops::Range<u32>) {
     let hashes = MemoryPieces::hashes(layout(blob), blob);
     for piece in pieces {
         let range = layout(blob).range_of(piece);
@@ -21,7 +21,9 @@ pub fn ingest(seeder: &Member, agents: &[Member], blob: &[u8], pieces: std::ops:
         let hash = [hashes[piece as usize]];
         seeder.swarm.push_hashes(piece, &hash);
         seeder.swarm.piece_ready(piece);
-        agents.iter().for_each(|agent| agent.swarm.push_hashes(piece, &hash));
+        for agent in agents {
+            agent.swarm.push_hashes(piece, &hash);
+        }
     }
 }
 

@@ -16,15 +16,15 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-pub const SWARM: SwarmId = SwarmId([9; 20]);
+pub(crate) const SWARM: SwarmId = SwarmId([9; 20]);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits for `what`, at most 20 s.
-pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("not in time: {what}"))
 }
 
-pub fn blob(bytes: usize) -> Vec<u8> {
+pub(crate) fn blob(bytes: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let next = || {
         state ^= state << 13;
@@ -35,52 +35,52 @@ pub fn blob(bytes: usize) -> Vec<u8> {
     std::iter::repeat_with(next).flatten().take(bytes).collect()
 }
 
-pub fn layout(blob: &[u8]) -> PieceLayout {
+pub(crate) fn layout(blob: &[u8]) -> PieceLayout {
     PieceLayout::for_size(blob.len() as u64).unwrap()
 }
 
 /// One node in the swarm.
-pub struct Member {
-    pub engine: Engine,
-    pub swarm: Swarm,
-    pub pieces: Arc<MemoryPieces>,
-    pub shutdown: CancellationToken,
-    pub role: Role,
+pub(crate) struct Member {
+    pub(crate) engine: Engine,
+    pub(crate) swarm: Swarm,
+    pub(crate) pieces: Arc<MemoryPieces>,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) role: Role,
 }
 
-pub fn unlimited() -> Arc<HostLimits> {
+pub(crate) fn unlimited() -> Arc<HostLimits> {
     Arc::new(HostLimits::unlimited())
 }
 
-pub fn limited(rate: u64) -> Arc<HostLimits> {
+pub(crate) fn limited(rate: u64) -> Arc<HostLimits> {
     Arc::new(HostLimits::new(Rate::per_second(rate), Rate::per_second(rate)))
 }
 
-pub async fn engine(role: Role, limits: Arc<HostLimits>, shutdown: &CancellationToken) -> Engine {
-    engine_that(false, role, limits, shutdown).await
+pub(crate) async fn engine(role: Role, limits: Arc<HostLimits>, shutdown: &CancellationToken) -> Engine {
+    engine_that(false, role, limits, shutdown)
 }
 
-async fn engine_that(
-    grants: bool,
-    role: Role,
-    limits: Arc<HostLimits>,
-    shutdown: &CancellationToken,
-) -> Engine {
+fn engine_that(grants: bool, role: Role, limits: Arc<HostLimits>, shutdown: &CancellationToken) -> Engine {
     let mut config = EngineConfig::new(PeerId::new(rand::random()), "127.0.0.1:0".parse().unwrap(), role);
     config.lazy_idle = Duration::ZERO;
     config.grants = grants;
-    Engine::start(config, limits, shutdown.clone()).await.unwrap()
+    Engine::start(config, limits, shutdown.clone()).unwrap()
 }
 
 impl Member {
-    pub async fn start(role: Role, pieces: MemoryPieces, limits: Arc<HostLimits>) -> Self {
-        Self::start_that(false, role, pieces, limits).await
+    pub(crate) async fn start(role: Role, pieces: MemoryPieces, limits: Arc<HostLimits>) -> Self {
+        Self::start_that(false, role, pieces, limits)
     }
 
     /// One that speaks GRANT or does not.
-    pub async fn start_that(grants: bool, role: Role, pieces: MemoryPieces, limits: Arc<HostLimits>) -> Self {
+    pub(crate) fn start_that(
+        grants: bool,
+        role: Role,
+        pieces: MemoryPieces,
+        limits: Arc<HostLimits>,
+    ) -> Self {
         let shutdown = CancellationToken::new();
-        let engine = engine_that(grants, role, limits, &shutdown).await;
+        let engine = engine_that(grants, role, limits, &shutdown);
         let pieces = Arc::new(pieces);
         let spec = SwarmSpec { id: SWARM, layout: pieces.layout(), seeding: role == Role::Seeder };
         let swarm = engine.join(spec, pieces.clone()).unwrap();
@@ -88,18 +88,18 @@ impl Member {
     }
 
     /// A complete seeder without limits.
-    pub async fn seeder(blob: &[u8]) -> Self {
+    pub(crate) async fn seeder(blob: &[u8]) -> Self {
         Self::start(Role::Seeder, MemoryPieces::full(layout(blob), blob.to_vec()), unlimited()).await
     }
 
     /// An agent that has nothing but all hashes.
-    pub async fn agent(blob: &[u8]) -> Self {
+    pub(crate) async fn agent(blob: &[u8]) -> Self {
         let member = Self::start(Role::Agent, MemoryPieces::empty(layout(blob)), unlimited()).await;
         member.swarm.push_hashes(0, &MemoryPieces::hashes(layout(blob), blob));
         member
     }
 
-    pub fn peer(&self) -> Peer {
+    pub(crate) fn peer(&self) -> Peer {
         Peer {
             peer_id: self.engine.peer_id(),
             address: self.engine.local_addr(),
@@ -108,12 +108,12 @@ impl Member {
         }
     }
 
-    pub async fn complete(&self) {
+    pub(crate) async fn complete(&self) {
         within("a complete blob", self.pieces.wait_complete()).await;
     }
 
     /// Waits until the progress satisfies `condition`.
-    pub async fn until(&self, what: &str, condition: impl FnMut(&Progress) -> bool) {
+    pub(crate) async fn until(&self, what: &str, condition: impl FnMut(&Progress) -> bool) {
         let mut progress = self.swarm.progress();
         within(what, progress.wait_for(condition)).await.unwrap();
     }
@@ -126,7 +126,7 @@ impl Drop for Member {
 }
 
 /// Looks again whenever something has run, until `condition` holds.
-pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let look = async {
         let mut again = tokio::time::interval(Duration::from_millis(5));
         while !condition() {
@@ -137,19 +137,19 @@ pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// A client that speaks BEP 3 and nothing else, byte by byte.
-pub struct Raw {
-    pub stream: TcpStream,
+pub(crate) struct Raw {
+    pub(crate) stream: TcpStream,
 }
 
 impl Raw {
-    pub async fn dial(address: SocketAddr) -> Self {
+    pub(crate) async fn dial(address: SocketAddr) -> Self {
         let mut raw = Self { stream: TcpStream::connect(address).await.unwrap() };
         raw.greet().await;
         raw
     }
 
     /// Sends a handshake without extension bits and reads the other side's.
-    pub async fn greet(&mut self) {
+    pub(crate) async fn greet(&mut self) {
         let mut hello = b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0".to_vec();
         hello.extend(SWARM.0);
         hello.extend(*b"-XX0000-abcdefghijkl");
@@ -159,7 +159,7 @@ impl Raw {
         assert_eq!(answer[28..48], SWARM.0);
     }
 
-    pub async fn send(&mut self, id: u8, payload: &[u8]) {
+    pub(crate) async fn send(&mut self, id: u8, payload: &[u8]) {
         let mut message = u32::try_from(payload.len() + 1).unwrap().to_be_bytes().to_vec();
         message.push(id);
         message.extend(payload);
@@ -167,7 +167,7 @@ impl Raw {
     }
 
     /// The next message that is not a keep-alive; none when the other side has closed.
-    pub async fn receive(&mut self) -> Option<(u8, Vec<u8>)> {
+    pub(crate) async fn receive(&mut self) -> Option<(u8, Vec<u8>)> {
         loop {
             let length = within("a message", self.stream.read_u32()).await.ok()?;
             if length == 0 {
@@ -181,7 +181,7 @@ impl Raw {
     }
 
     /// Messages until one with `id` comes; its payload.
-    pub async fn expect(&mut self, id: u8) -> Vec<u8> {
+    pub(crate) async fn expect(&mut self, id: u8) -> Vec<u8> {
         loop {
             let (got, payload) = self.receive().await.expect("still connected");
             if got == id {
@@ -191,6 +191,6 @@ impl Raw {
     }
 }
 
-pub fn numbers(numbers: &[u32]) -> Vec<u8> {
+pub(crate) fn numbers(numbers: &[u32]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_be_bytes()).collect()
 }

@@ -1,3 +1,5 @@
+//! The ledger against a simple model of it, whatever is done to both.
+
 use std::collections::HashMap;
 
 use eagle_core::digest::Digest;

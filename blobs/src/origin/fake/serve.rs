@@ -68,7 +68,7 @@ async fn answer(Shared(state): Shared<Arc<State>>, request: Request) -> Response
         }
         let body = state.content.lock().any_blob(&digest);
         let fault = state.fault(&digest).filter(|fault| !matches!(fault, Fault::RedirectTo(_)));
-        return blob(&state, &method, &headers, digest, body, fault).await;
+        return blob(&state, (&method, &headers), digest, body, fault).await;
     }
     let Some(path) = path.strip_prefix("/v2/") else { return not_found("NAME_UNKNOWN") };
     let (kind, name, reference) = match (path.rsplit_once("/manifests/"), path.rsplit_once("/blobs/")) {
@@ -89,7 +89,7 @@ async fn answer(Shared(state): Shared<Arc<State>>, request: Request) -> Response
     let Ok(digest) = reference.parse::<Digest>() else { return not_found("BLOB_UNKNOWN") };
     let body = state.content.lock().blob(name, &digest);
     let fault = state.fault(&digest);
-    blob(&state, &method, &headers, digest, body, fault).await
+    blob(&state, (&method, &headers), digest, body, fault).await
 }
 
 async fn manifest(state: &Arc<State>, method: &Method, found: Option<(Digest, Document)>) -> Response {
@@ -136,8 +136,7 @@ async fn refusal(fault: Option<&Fault>) -> Option<Response> {
 
 async fn blob(
     state: &Arc<State>,
-    method: &Method,
-    headers: &HeaderMap,
+    (method, headers): (&Method, &HeaderMap),
     digest: Digest,
     body: Option<Body>,
     fault: Option<Fault>,

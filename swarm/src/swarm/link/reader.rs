@@ -257,8 +257,11 @@ impl Sink for Inbox<'_> {
                 }
             }
             // Everybody is unchoked, so nobody's interest matters; blocks and extended messages come elsewhere.
-            Message::Interested | Message::NotInterested | Message::KeepAlive => {}
-            Message::Piece(_) | Message::Extended(_) => {}
+            Message::Interested
+            | Message::NotInterested
+            | Message::KeepAlive
+            | Message::Piece(_)
+            | Message::Extended(_) => {}
         }
         Ok(())
     }

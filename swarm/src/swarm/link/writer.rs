@@ -20,7 +20,7 @@ use crate::swarm::state::State;
 use crate::wire::{self, BLOCK_HEADER};
 
 /// A keep-alive is sent after this time without anything else (BEP 3: within two minutes).
-const KEEP_ALIVE: Duration = Duration::from_secs(60);
+const KEEP_ALIVE: Duration = Duration::from_mins(1);
 /// Bytes of blocks taken up at a time without an upload limit; with one, as much as its portion.
 const BATCH: usize = 256 * 1024;
 /// Buffers per write: 16 blocks with their headers, and the short messages.
@@ -79,14 +79,10 @@ impl Writer<'_> {
             self.flush().await?;
             let limited = self.state.limits().upload() > 0;
             let batch = self.link.outbox.lock().next_batch(if limited { PORTION } else { BATCH });
-            match batch {
-                Some(batch) => self.send(batch, limited).await?,
-                None => {
-                    let woken = tokio::time::timeout(KEEP_ALIVE, self.link.wake.notified()).await;
-                    if woken.is_err() {
-                        wire::put_keep_alive(self.link.outbox.lock().control());
-                    }
-                }
+            if let Some(batch) = batch {
+                self.send(batch, limited).await?;
+            } else if tokio::time::timeout(KEEP_ALIVE, self.link.wake.notified()).await.is_err() {
+                wire::put_keep_alive(self.link.outbox.lock().control());
             }
         }
     }

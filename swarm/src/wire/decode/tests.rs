@@ -1,3 +1,5 @@
+//! Messages survive the wire however they are cut up; malformed ones are refused.
+
 use eagle_core::piece::Bitmap;
 use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 

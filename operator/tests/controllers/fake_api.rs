@@ -1,35 +1,39 @@
-//! A small API server in memory: objects by path, server-side apply without merging, label selectors, watches. It
-//! records what it is asked, as RBAC would see it, and can be told to refuse.
+//! A small API server in memory: objects by path, server-side apply without merging, generations, label selectors,
+//! watches that miss nothing. It records what it is asked, as RBAC would see it, and can be told to refuse.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
-use http_body_util::{BodyExt, StreamBody, combinators::BoxBody};
+use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Frame;
 use kube::Client;
 use kube::client::Body;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::sync::broadcast;
+use tokio::sync::watch;
 
-/// What RBAC decides about: group, resource with subresource, verb; whether in a namespace.
+/// What RBAC decides about: group, resource with subresource, verb, namespace.
 pub(crate) type Asked = (String, String, String, Option<String>);
 
 /// The server.
 #[derive(Clone)]
 pub(crate) struct FakeApi {
     state: Arc<Mutex<State>>,
-    events: broadcast::Sender<(Place, &'static str, Value)>,
+    changed: watch::Sender<()>,
 }
 
 #[derive(Default)]
 struct State {
     objects: BTreeMap<(Place, String), Value>,
     asked: BTreeSet<Asked>,
-    version: u64,
+    // Everything that ever happened, so that a watch can begin where its list ended: the version is the index.
+    events: Vec<(Place, &'static str, Value)>,
+    unknown: BTreeSet<String>,
+    applied: Vec<String>,
     refuse: BTreeSet<(String, String)>,
     writes: BTreeMap<String, usize>,
     token_review: Option<Value>,
@@ -60,11 +64,11 @@ fn parse(path: &str) -> Path {
     Path { place, name: rest.next(), subresource: rest.next() }
 }
 
-type Answer = Response<BoxBody<Bytes, Infallible>>;
+type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 impl FakeApi {
     pub(crate) fn new() -> Self {
-        Self { state: Arc::default(), events: broadcast::channel(10_000).0 }
+        Self { state: Arc::default(), changed: watch::Sender::default() }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -78,6 +82,13 @@ impl FakeApi {
 
     /// Makes or replaces an object, as somebody else would.
     pub(crate) fn put(&self, path: &str, object: Value) {
+        let mut object = object;
+        // Status is a subresource: who writes the object does not touch it.
+        if let Some(known) =
+            self.get(path).filter(|known| !known["status"].is_null() && object["status"].is_null())
+        {
+            object["status"] = known["status"].clone();
+        }
         let path = parse(path);
         self.store(&path.place, &path.name.unwrap(), object);
     }
@@ -90,6 +101,13 @@ impl FakeApi {
     pub(crate) fn delete(&self, path: &str) {
         let path = parse(path);
         self.remove(&path.place, &path.name.unwrap());
+    }
+
+    /// All objects of `resource`.
+    pub(crate) fn of(&self, resource: &str) -> Vec<Value> {
+        let state = self.state.lock();
+        let objects = state.objects.iter().filter(|((place, _), _)| place.resource == resource);
+        objects.map(|(_, object)| object.clone()).collect()
     }
 
     /// Everything there is, as `resource/name`.
@@ -105,7 +123,21 @@ impl FakeApi {
     pub(crate) fn refuse(&self, verb: &str, resource: &str, on: bool) {
         let key = (verb.to_owned(), resource.to_owned());
         let refuse = &mut self.state.lock().refuse;
-        if on { refuse.insert(key) } else { refuse.remove(&key) };
+        if on {
+            refuse.insert(key)
+        } else {
+            refuse.remove(&key)
+        };
+    }
+
+    /// Every answer about `resource` is 404, as before its definition is installed.
+    pub(crate) fn unknown(&self, resource: &str) {
+        self.state.lock().unknown.insert(resource.to_owned());
+    }
+
+    /// What was applied, as `resource/name`, in order.
+    pub(crate) fn applied(&self) -> Vec<String> {
+        self.state.lock().applied.clone()
     }
 
     /// How often `resource` was written.
@@ -113,24 +145,28 @@ impl FakeApi {
         self.state.lock().writes.get(resource).copied().unwrap_or_default()
     }
 
+    /// How often anything was written.
+    pub(crate) fn all_writes(&self) -> usize {
+        self.state.lock().writes.values().sum()
+    }
+
     /// What a token review answers.
     pub(crate) fn review(&self, status: Value) {
         self.state.lock().token_review = Some(status);
     }
 
-    /// Waits until `holds`, looking whenever something changes.
+    /// Waits until `holds`, looking whenever something changes and, for what no object shows, now and then.
     pub(crate) async fn until<T>(&self, what: &str, holds: impl Fn(&Self) -> Option<T>) -> T {
-        let mut events = self.events.subscribe();
+        let mut changed = self.changed.subscribe();
         let wait = async {
             loop {
                 if let Some(found) = holds(self) {
                     return found;
                 }
-                // Also without an event, for what no object shows.
-                let _ = tokio::time::timeout(std::time::Duration::from_millis(50), events.recv()).await;
+                let _ = tokio::time::timeout(Duration::from_millis(50), changed.changed()).await;
             }
         };
-        let found = tokio::time::timeout(std::time::Duration::from_secs(30), wait).await;
+        let found = tokio::time::timeout(Duration::from_secs(900), wait).await;
         found.unwrap_or_else(|_| panic!("not in time: {what}; there are {:?}", self.names()))
     }
 
@@ -162,8 +198,11 @@ impl FakeApi {
             if !matches!(verb, "get" | "list" | "watch") {
                 *state.writes.entry(resource.clone()).or_default() += 1;
             }
-            if state.refuse.contains(&(verb.to_owned(), resource)) {
+            if state.refuse.contains(&(verb.to_owned(), resource.clone())) {
                 return status(500, "InternalError");
+            }
+            if state.unknown.contains(&resource) {
+                return status(404, "NotFound");
             }
         }
         self.serve(verb, &path, &query, &body)
@@ -174,7 +213,7 @@ impl FakeApi {
         let name = path.name.clone().unwrap_or_default();
         match verb {
             "list" => whole(&self.list(place, query.get("labelSelector"))),
-            "watch" => self.watch(place.clone()),
+            "watch" => self.watch(place.clone(), query),
             "get" => match self.state.lock().objects.get(&(place.clone(), name)) {
                 Some(object) => whole(object),
                 None => status(404, "NotFound"),
@@ -209,57 +248,72 @@ impl FakeApi {
 
     fn patch(&self, path: &Path, name: &str, applied: &Value) -> Answer {
         let known = self.state.lock().objects.get(&(path.place.clone(), name.to_owned())).cloned();
-        let object = if path.subresource.as_deref() == Some("status") {
+        if path.subresource.as_deref() == Some("status") {
             let Some(mut object) = known else { return status(404, "NotFound") };
             object["status"] = applied["status"].clone();
-            object
-        } else {
-            let mut object = applied.clone();
-            if let Some(known) = known {
-                for kept in ["status"] {
-                    if !known[kept].is_null() {
-                        object[kept] = known[kept].clone();
-                    }
-                }
-                for kept in ["uid", "creationTimestamp", "generation", "resourceVersion"] {
-                    object["metadata"][kept] = known["metadata"][kept].clone();
-                }
-                if object == known {
-                    return whole(&known);
-                }
+            return whole(&self.store(&path.place, name, object));
+        }
+        self.state.lock().applied.push(format!("{}/{name}", path.place.resource));
+        let mut object = applied.clone();
+        if let Some(known) = known {
+            if !known["status"].is_null() {
+                object["status"] = known["status"].clone();
             }
-            object
-        };
+            for kept in ["uid", "creationTimestamp", "generation", "resourceVersion"] {
+                object["metadata"][kept] = known["metadata"][kept].clone();
+            }
+            // As the API server does: what changes nothing makes no event.
+            if object == known {
+                return whole(&known);
+            }
+        } else {
+            // Who applies what is not there must be allowed to create it.
+            let place = path.place.clone();
+            let asked = (place.group, place.resource, "create".to_owned(), place.namespace);
+            self.state.lock().asked.insert(asked);
+        }
         whole(&self.store(&path.place, name, object))
     }
 
     fn store(&self, place: &Place, name: &str, mut object: Value) -> Value {
         let mut state = self.state.lock();
-        state.version += 1;
+        let known = state.objects.get(&(place.clone(), name.to_owned())).cloned();
+        let version = state.events.len() + 1;
+        let generation = known.as_ref().map_or(1, |known| {
+            let before = known["metadata"]["generation"].as_i64().unwrap();
+            before + i64::from(known["spec"] != object["spec"])
+        });
         let metadata = &mut object["metadata"];
-        metadata["resourceVersion"] = state.version.to_string().into();
-        if metadata["uid"].is_null() {
-            metadata["uid"] = format!("uid-{}-{name}", place.resource).into();
-        }
-        if metadata["creationTimestamp"].is_null() {
-            metadata["creationTimestamp"] = "2026-01-01T00:00:00Z".into();
-        }
-        if metadata["name"].is_null() {
-            metadata["name"] = name.into();
+        metadata["resourceVersion"] = version.to_string().into();
+        metadata["generation"] = generation.into();
+        let of_known = |key: &str| known.as_ref().map(|known| known["metadata"][key].clone());
+        for (key, fresh) in [
+            ("uid", format!("uid-{}-{name}-{version}", place.resource)),
+            ("creationTimestamp", "2026-01-01T00:00:00Z".to_owned()),
+            ("name", name.to_owned()),
+        ] {
+            if metadata[key].is_null() {
+                metadata[key] = of_known(key).unwrap_or_else(|| fresh.into());
+            }
         }
         if let Some(namespace) = &place.namespace {
             metadata["namespace"] = namespace.as_str().into();
         }
-        let known = state.objects.insert((place.clone(), name.to_owned()), object.clone());
+        state.objects.insert((place.clone(), name.to_owned()), object.clone());
         let kind = if known.is_some() { "MODIFIED" } else { "ADDED" };
+        state.events.push((place.clone(), kind, object.clone()));
         drop(state);
-        let _ = self.events.send((place.clone(), kind, object.clone()));
+        self.changed.send_replace(());
         object
     }
 
     fn remove(&self, place: &Place, name: &str) -> Option<Value> {
-        let object = self.state.lock().objects.remove(&(place.clone(), name.to_owned()))?;
-        let _ = self.events.send((place.clone(), "DELETED", object.clone()));
+        let mut state = self.state.lock();
+        let mut object = state.objects.remove(&(place.clone(), name.to_owned()))?;
+        object["metadata"]["resourceVersion"] = (state.events.len() + 1).to_string().into();
+        state.events.push((place.clone(), "DELETED", object.clone()));
+        drop(state);
+        self.changed.send_replace(());
         Some(object)
     }
 
@@ -271,24 +325,36 @@ impl FakeApi {
         let items: Vec<Value> = items.map(|(_, object)| object.clone()).collect();
         json!({
             "apiVersion": "v1", "kind": "List",
-            "metadata": { "resourceVersion": state.version.to_string() }, "items": items,
+            "metadata": { "resourceVersion": state.events.len().to_string() }, "items": items,
         })
     }
 
-    /// Events from now on. Between a list and its watch nothing is lost, because `until` looks again.
-    fn watch(&self, place: Place) -> Answer {
-        let events = self.events.subscribe();
-        let stream = futures::stream::unfold((events, place), |(mut events, place)| async move {
-            loop {
-                let (at, kind, object) = events.recv().await.ok()?;
-                if within(&place, &at) {
-                    let line = format!("{}\n", json!({ "type": kind, "object": object }));
-                    let frame = Ok::<_, Infallible>(Frame::data(Bytes::from(line)));
-                    return Some((frame, (events, place)));
+    /// What happened after the version that the watch begins at, and whatever happens then.
+    fn watch(&self, place: Place, query: &BTreeMap<String, String>) -> Answer {
+        let seen: usize = query["resourceVersion"].parse().unwrap();
+        let selector = query.get("labelSelector").cloned();
+        let state = Arc::clone(&self.state);
+        let changed = self.changed.subscribe();
+        let stream = futures::stream::unfold((seen, changed), move |(mut seen, mut changed)| {
+            let (state, place, selector) = (Arc::clone(&state), place.clone(), selector.clone());
+            async move {
+                loop {
+                    let next = state.lock().events.get(seen).cloned();
+                    let Some((at, kind, object)) = next else {
+                        changed.changed().await.ok()?;
+                        continue;
+                    };
+                    seen += 1;
+                    if within(&place, &at)
+                        && selector.as_ref().is_none_or(|selector| matches(&object, selector))
+                    {
+                        let line = format!("{}\n", json!({ "type": kind, "object": object }));
+                        return Some((Ok::<_, Infallible>(Frame::data(Bytes::from(line))), (seen, changed)));
+                    }
                 }
             }
         });
-        Response::new(BodyExt::boxed(StreamBody::new(Box::pin(SyncStream(stream)))))
+        Response::new(BodyExt::boxed_unsync(StreamBody::new(stream)))
     }
 }
 
@@ -310,7 +376,7 @@ fn form(query: &str) -> BTreeMap<String, String> {
 }
 
 fn whole(value: &Value) -> Answer {
-    Response::new(http_body_util::Full::new(Bytes::from(value.to_string())).boxed())
+    Response::new(http_body_util::Full::new(Bytes::from(value.to_string())).boxed_unsync())
 }
 
 fn status(code: u16, reason: &str) -> Answer {
@@ -319,17 +385,4 @@ fn status(code: u16, reason: &str) -> Answer {
     }));
     *answer.status_mut() = http::StatusCode::from_u16(code).unwrap();
     answer
-}
-
-/// A stream that is only ever polled by its one owner.
-struct SyncStream<S>(S);
-
-impl<S: futures::Stream + Send> futures::Stream for SyncStream<S> {
-    type Item = S::Item;
-    fn poll_next(
-        self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Self::Item>> {
-        unimplemented!()
-    }
 }
