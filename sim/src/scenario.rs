@@ -113,7 +113,11 @@ impl Scenario {
                 "one byte per second at least",
             ),
             (share(self.dying) && share(self.slow), "a share of the nodes", "between 0 and 1"),
-            (self.delay <= self.slot() * 64, "the delay", "at most the time of 64 pieces"),
+            (
+                self.node_link == 0 || self.delay <= self.slot() * 64,
+                "the delay",
+                "at most the time of 64 pieces",
+            ),
         ];
         match claims.into_iter().find(|(holds, ..)| !holds) {
             Some((_, what, must)) => Err(ScenarioError { what, must }),

@@ -28,8 +28,10 @@ const STEPS: f64 = 5.25;
 const TICK: Duration = Duration::from_millis(50);
 /// A death is noticed after so many slots.
 const NOTICED: u32 = 16;
-/// A run ends after so many times the unit, finished or not: nodes at a quarter of the speed need four.
+/// A run ends after so many times the unit, finished or not: nodes at a quarter of the speed need four …
 const LONGEST: u32 = 16;
+/// … but not before this: what a dead peer owes is missed after seconds, however small the blob.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
@@ -130,7 +132,8 @@ impl World {
         for seeder in 0..self.seeders {
             self.arrive(seeder);
         }
-        while self.unfinished > 0 && self.now < self.unit * LONGEST {
+        let end = (self.unit * LONGEST).max(PATIENCE);
+        while self.unfinished > 0 && self.now < end {
             self.step += 1;
             self.now = Duration::from_secs_f64(f64::from(self.step) * self.step_seconds);
             let now = self.now;

@@ -100,6 +100,6 @@ proptest! {
             ..Scenario::default()
         };
         let outcome = played(&scenario);
-        prop_assert_eq!(outcome.unfinished, 0, "{:?}", outcome);
+        prop_assert_eq!(outcome.unfinished, 0);
     }
 }

@@ -159,16 +159,7 @@ impl<K: Copy + Eq> Mesh<K> {
                     self.fill(at, out);
                 }
             }
-            Input::Choked { peer, choked } => {
-                let Some(at) = self.find(peer) else { return };
-                self.links[at].choked = choked;
-                if choked {
-                    self.release(at, out);
-                    self.fill_all(out);
-                } else {
-                    self.fill(at, out);
-                }
-            }
+            Input::Choked { peer, choked } => self.on_choked(peer, choked, out),
             Input::Requested { peer, piece } => self.on_requested(peer, piece, out),
             Input::Uploaded { peer, piece } => self.on_uploaded(peer, piece),
             Input::Received { peer, piece } => self.on_received(peer, piece, out),
@@ -237,6 +228,17 @@ impl<K: Copy + Eq> Mesh<K> {
         self.forget_named(&link);
         self.forget_granted(&link);
         self.fill_all(out);
+    }
+
+    fn on_choked(&mut self, peer: K, choked: bool, out: &mut Vec<Action<K>>) {
+        let Some(at) = self.find(peer) else { return };
+        self.links[at].choked = choked;
+        if choked {
+            self.release(at, out);
+            self.fill_all(out);
+        } else {
+            self.fill(at, out);
+        }
     }
 
     fn note_has(&mut self, at: usize, piece: u32) {
