@@ -166,9 +166,14 @@ impl World {
     fn act(&mut self, node: usize, action: Action<usize>) {
         match action {
             Action::Request { peer, piece, backwards } => {
-                // On links without grants four pieces each are asked for.
-                let granted = if (self.grants)(node) { 2 * Tuning::default().ahead_most + 2 } else { 0 };
-                let most = granted + 4 * self.nodes[node].peers.len();
+                let tuning = Tuning::default();
+                let granted = if (self.grants)(node) { 2 * tuning.ahead_most + 2 } else { 0 };
+                let plain = self.nodes[node]
+                    .peers
+                    .keys()
+                    .filter(|peer| !((self.grants)(node) && (self.grants)(**peer)));
+                let window = usize::try_from(tuning.link_bytes_max / u64::from(PIECE)).unwrap();
+                let most = granted + window * plain.count();
                 let asked = &mut self.nodes[node].asked;
                 let twice = asked.iter().any(|(_, other)| *other == piece);
                 assert_eq!(twice, backwards, "piece {piece} is asked for twice without reason");

@@ -23,18 +23,16 @@ fn granted(actions: &Actions) -> Vec<(u8, Option<u32>)> {
 #[test]
 fn grants_go_to_who_lacks_something_and_not_beyond_the_uplink() {
     let mut subject = Subject::new(false, set(64, 0..32), 64);
-    assert_eq!(granted(&subject.join_granting(1, 0, &set(64, 0..64))), [], "it has everything");
+    subject.slot_of(100);
     let actions = subject.join_granting(2, 0, &set(64, []));
-    assert_eq!(granted(&actions), [(2, None); 3], "a share of six for each of two links");
-    assert_eq!(granted(&subject.join_granting(3, 0, &set(64, []))), [(3, None)], "four for the uplink");
-    // A request is sent at once; what is granted besides stays as much as before.
-    let actions = subject.on(Input::Requested { peer: 3, piece: 7 });
-    assert!(actions.contains(&Action::Upload { peer: 3, piece: 7, weight: 1 }), "{actions:?}");
-    // Who declines gets no other grant at once.
-    let mut subject = Subject::new(false, set(64, 0..32), 64);
-    subject.join_granting(2, 0, &set(64, []));
-    subject.slot_of(1);
-    assert_eq!(granted(&subject.on(Input::Declined { peer: 2, piece: None })), []);
+    assert_eq!(granted(&actions), [(2, None); 4], "as many as the uplink sends at once");
+    assert_eq!(granted(&subject.join_granting(3, 0, &set(64, []))), [], "no more, whoever comes");
+    assert_eq!(granted(&subject.join_granting(4, 0, &set(64, 0..64))), []);
+    let actions = subject.on(Input::Requested { peer: 2, piece: 7 });
+    assert!(actions.contains(&Action::Upload { peer: 2, piece: 7, weight: 1 }), "{actions:?}");
+    // Who declines gets no other one at once, and who has everything none at all.
+    let actions = subject.on(Input::Declined { peer: 2, piece: None });
+    assert_eq!(granted(&actions), [(3, None)]);
 }
 
 #[test]
