@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use eagle_control::client::{Board, Dial, keep};
-use eagle_control::message::{Desired, Facts, Phase, Report, Task, TaskImage};
+use eagle_control::message::{Facts, Phase, Report, Task, TaskImage};
 use eagle_control::server::{Bounds, serve};
 use eagle_operator::control::Hub;
 use eagle_operator::control::identity::{Identity, ReviewError, Reviewer};

@@ -291,7 +291,7 @@ impl<K: Copy + Eq> Mesh<K> {
         }
         let promised = self.promised.remove(piece);
         for link in &self.links {
-            if !self.names_to(link.kind) && !(promised && link.grants) {
+            if !(self.names_to(link.kind) || promised && link.grants) {
                 out.push(Action::Tell { peer: link.key, piece });
             }
         }
