@@ -89,7 +89,8 @@ impl Ahead {
             let (fetcher, repository, digest) =
                 (self.shared.fetcher.clone(), repository.clone(), descriptor.digest);
             tokio::spawn(self.shared.shutdown.clone().run_until_cancelled_owned(async move {
-                fetcher.bring(&repository, &digest).await;
+                // A failure shows when the runtime asks.
+                drop(fetcher.bring(&repository, &digest).await);
                 drop(place);
             }));
         }

@@ -17,6 +17,8 @@ use eagle_core::oci::Descriptor;
 use eagle_core::swarm_id::ClusterKey;
 use eagle_swarm::{AnnounceClient, Engine, HostLimits};
 use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
@@ -25,25 +27,34 @@ use crate::seeding::Seeding;
 use crate::upstream::Ladder;
 use flight::{Flight, Reader};
 
+pub use bytes::Bytes;
 pub use failure::Failure;
 
+mod begin;
+mod bytes;
 mod failure;
 mod fill;
 pub mod flight;
 mod list;
 mod rescue;
+mod setbacks;
 mod source;
+mod warm;
 
 /// Sizes of blobs remembered from manifests: some 100 bytes each, 2 MiB.
 const SIZES: u64 = 20_000;
 /// Failures remembered, so that a runtime that asks again is sent on at once.
 const FAILURES: u64 = 10_000;
+/// Ended fetches whose bytes are remembered, so that whoever counts an image's bytes does not miss those that came just
+/// before it looked: some 100 bytes each, 1 MiB.
+const ENDED: u64 = 10_000;
 
 /// A blob that can be read now.
 pub struct Reading {
     /// Its bytes.
     pub source: Source,
     flight: Option<Arc<Flight>>,
+    readers: watch::Sender<usize>,
 }
 
 impl Reading {
@@ -62,7 +73,7 @@ impl Reading {
 
     /// A reader that begins at `offset`: the pieces in front of it are wanted first.
     pub fn reader(&self, offset: u64) -> Reader {
-        Reader::new(self.flight.clone(), offset)
+        Reader::new(self.flight.clone(), offset, &self.readers)
     }
 }
 
@@ -110,6 +121,8 @@ struct Shared {
     flights: Mutex<HashMap<Digest, Arc<Flight>>>,
     sizes: moka::sync::Cache<Digest, u64>,
     failed: moka::sync::Cache<(Repository, Digest), Arc<Failure>>,
+    ended: moka::sync::Cache<Digest, (Instant, Bytes)>,
+    readers: watch::Sender<usize>,
 }
 
 impl Fetcher {
@@ -118,7 +131,15 @@ impl Fetcher {
         let sizes = moka::sync::Cache::new(SIZES);
         let failed =
             moka::sync::Cache::builder().max_capacity(FAILURES).time_to_live(parts.negative_ttl).build();
-        Self { shared: Arc::new(Shared { parts, flights: Mutex::default(), sizes, failed }) }
+        let shared = Shared {
+            parts,
+            flights: Mutex::default(),
+            sizes,
+            failed,
+            ended: moka::sync::Cache::new(ENDED),
+            readers: watch::Sender::default(),
+        };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Remembers what a manifest says about the sizes of its blobs.
@@ -142,7 +163,7 @@ impl Fetcher {
         if parts.access.is_stored(digest) {
             self.authorise(repository, digest).await?;
             if let Some(blob) = parts.cache.get(digest) {
-                return Ok(Reading { source: Source::Blob(blob), flight: None });
+                return Ok(self.reading(Source::Blob(blob), None));
             }
         }
         let flight = self.flight(repository, digest);
@@ -150,14 +171,47 @@ impl Fetcher {
             self.authorise(repository, digest).await?;
         }
         let source = flight.opened().await?;
-        Ok(Reading { source, flight: Some(flight) })
+        Ok(self.reading(source, Some(flight)))
     }
 
-    /// Brings the blob into the store, waiting for the end of it. Failures show when somebody asks for the blob.
-    pub async fn bring(&self, repository: &Repository, digest: &Digest) {
-        if !self.shared.parts.access.is_stored(digest) {
-            self.flight(repository, digest).ended().await;
+    fn reading(&self, source: Source, flight: Option<Arc<Flight>>) -> Reading {
+        Reading { source, flight, readers: self.shared.readers.clone() }
+    }
+
+    /// Brings the blob into the store, waiting for the end of it.
+    pub async fn bring(&self, repository: &Repository, digest: &Digest) -> Result<(), Arc<Failure>> {
+        if self.is_stored(digest) {
+            return Ok(());
         }
+        if let Some(failure) = self.shared.failed.get(&(repository.clone(), *digest)) {
+            return Err(failure);
+        }
+        self.flight(repository, digest).ended().await
+    }
+
+    /// Where blobs are kept.
+    pub fn cache(&self) -> &Cache {
+        &self.shared.parts.cache
+    }
+
+    /// Whether the whole blob is here.
+    pub fn is_stored(&self, digest: &Digest) -> bool {
+        self.shared.parts.access.is_stored(digest)
+    }
+
+    /// What has come of the blob so far, if it is on its way or has ended after `since`.
+    pub fn bytes(&self, digest: &Digest, since: Instant) -> Bytes {
+        let flight = self.shared.flights.lock().get(digest).cloned();
+        if let Some(flight) = flight {
+            return flight.bytes();
+        }
+        let ended = self.shared.ended.get(digest).filter(|(at, _)| *at >= since);
+        ended.map(|(_, bytes)| bytes).unwrap_or_default()
+    }
+
+    /// How many readers wait for blobs that are on their way: the runtime's requests.
+    pub fn readers(&self) -> watch::Receiver<usize> {
+        self.shared.readers.subscribe()
     }
 
     async fn authorise(&self, repository: &Repository, digest: &Digest) -> Result<(), Arc<Failure>> {
@@ -174,7 +228,11 @@ impl Fetcher {
         flights.insert(*digest, flight.clone());
         let (this, driven) = (self.clone(), flight.clone());
         let shutdown = self.shared.parts.shutdown.clone();
-        tokio::spawn(shutdown.run_until_cancelled_owned(async move { this.drive(&driven).await }));
+        tokio::spawn(async move {
+            if shutdown.run_until_cancelled(this.drive(&driven)).await.is_none() {
+                driven.finish(Err(Arc::new(Failure::Shutdown)));
+            }
+        });
         flight
     }
 
@@ -188,6 +246,7 @@ impl Fetcher {
             let key = (flight.repository().clone(), *flight.digest());
             self.shared.failed.insert(key, failure.clone());
         }
+        self.shared.ended.insert(*flight.digest(), (Instant::now(), flight.bytes()));
         self.shared.flights.lock().remove(flight.digest());
         flight.finish(result);
     }

@@ -3,10 +3,13 @@
 //! The container runtime asks the [`mirror`] on loopback. Manifests come from the seeders and are remembered; blobs are
 //! brought by [`fetch`], piece by piece from peers and seeder, and passed to the runtime as they are verified; [`ahead`]
 //! starts the layers of an image before they are asked for; [`seeding`] goes on passing complete blobs to other nodes.
-//! [`containerd`] makes the runtime use the mirror, and undoes it.
 //!
-//! Deliberately not here: the wire between peers (`swarm`), the cache and the registry client (`blobs`), anything of
-//! Kubernetes.
+//! [`upkeep`] makes the runtime use the mirror ([`containerd`]), sees by the runtime's own interface ([`cri`]) whether it
+//! does, and undoes it. With an operator, the control channel tells it of this node, and [`prefetch`] brings the images
+//! that it wants here.
+//!
+//! Deliberately not here: the wire between peers (`swarm`), the cache and the registry client (`blobs`), the Kubernetes
+//! API, for which agents have no rights.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,29 +19,46 @@ use eagle_blobs::cache::{Cache, OpenError};
 use eagle_blobs::manifests::Manifests;
 use eagle_blobs::origin::{Origin, OriginConfigError};
 use eagle_blobs::upstream::Registries;
+use eagle_control::message::Facts;
 use eagle_core::config::agent::AgentConfig;
 use eagle_core::swarm_id::{ClusterKey, PeerId};
 use eagle_core::wire::announce::Role;
 use eagle_runtime::context::Context;
+use eagle_runtime::tasks::{TaskError, Tasks};
 use eagle_swarm::{AnnounceClient, AnnounceConfig, Engine, EngineConfig, EngineError, HostLimits};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use ahead::Ahead;
+use containerd::hosts::MirrorError;
+use cri::Runtime;
+use cri::client::CriClient;
 use fetch::{Fetcher, Parts};
 use metrics::Metrics;
 use mirror::Mirror;
+use mirror::canary::Canary;
+use mirror::held::HeldTags;
+use prefetch::{Prefetcher, Tools};
 use seeders::Seeders;
 use seeding::Seeding;
+use throttle::Throttle;
+use upkeep::{Leaving, Upkeep};
 use upstream::Ladder;
 
 pub mod ahead;
+pub mod containerd;
+mod control;
+pub mod cri;
 pub mod fetch;
 pub mod metrics;
 pub mod mirror;
+pub mod platform;
+pub mod prefetch;
 pub mod seeders;
 pub mod seeding;
+pub mod throttle;
+pub mod upkeep;
 pub mod upstream;
 
 /// Why an agent cannot run.
@@ -74,46 +94,91 @@ pub enum AgentError {
         /// Why not.
         source: std::io::Error,
     },
+    /// Its address cannot be given to the runtime.
+    #[error("the mirror cannot be entered into the runtime's configuration")]
+    Mirror(#[source] MirrorError),
     /// A part of it ended.
     #[error("the agent stopped")]
-    Ended(#[source] eagle_runtime::tasks::TaskError),
+    Ended(#[source] TaskError),
 }
 
 /// An agent that is listening.
 pub struct Agent {
     mirror: SocketAddr,
     peer: SocketAddr,
-    limits: Arc<HostLimits>,
+    throttle: Arc<Throttle>,
     fetcher: Fetcher,
+    facts: watch::Receiver<Facts>,
     metrics: Metrics,
-    tasks: eagle_runtime::tasks::Tasks,
+    leaving: Leaving,
+    tasks: Tasks,
 }
 
 impl Agent {
     /// Starts an agent; it runs until `context` shuts down.
     pub async fn start(config: &AgentConfig, context: &Context) -> Result<Self, AgentError> {
+        let socket = Some(&config.runtime.socket).filter(|socket| !socket.as_os_str().is_empty());
+        let runtime = socket.map(|socket| Arc::new(CriClient::new(socket)) as Arc<dyn Runtime>);
+        Self::start_with(config, context, runtime).await
+    }
+
+    /// Starts an agent beside this container runtime.
+    pub async fn start_with(
+        config: &AgentConfig,
+        context: &Context,
+        runtime: Option<Arc<dyn Runtime>>,
+    ) -> Result<Self, AgentError> {
+        let canary = Arc::new(Canary::default());
+        let mut upkeep = Upkeep::new(config, runtime.clone(), canary.clone()).map_err(AgentError::Mirror)?;
+        upkeep.begin().await;
+        let leaving = upkeep.leaving();
+        let started = Self::assemble(config, context, Node { upkeep, runtime, canary }).await;
+        if started.is_err() {
+            // An agent before this one may have left its entries.
+            leaving.leave(false).await;
+        }
+        started
+    }
+
+    async fn assemble(config: &AgentConfig, context: &Context, node: Node) -> Result<Self, AgentError> {
+        let Node { mut upkeep, runtime, canary } = node;
+        let shutdown = context.shutdown.token();
+        let mut tasks = Tasks::until(shutdown.clone());
+        let facts = upkeep.facts();
+        let board = control::dial(config, facts.clone(), &mut tasks, &shutdown);
+        let mut config = config.clone();
+        if let (Some(board), true) = (&board, config.zone.is_empty()) {
+            config.zone = control::zone(board).await;
+        }
         let cache = Cache::open(&config.cache).await.map_err(|source| {
             let directory = config.cache.directory.display().to_string();
             AgentError::Cache { directory, source }
         })?;
-        let limits = Arc::new(HostLimits::new(config.limits.upload, config.limits.download));
-        let shutdown = context.shutdown.token();
-        let engine = start_engine(config, &limits, &shutdown)?;
+        let throttle = Arc::new(Throttle::new(&config.limits));
+        let engine = start_engine(&config, throttle.host(), &shutdown)?;
         let peer = engine.local_addr();
         let listener = TcpListener::bind(config.mirror.listen).await;
         let listener =
             listener.map_err(|source| AgentError::Listen { address: config.mirror.listen, source })?;
         let address = listener.local_addr().unwrap_or(config.mirror.listen);
-
         let metrics = context.metrics.register("eagle_agent", Metrics::register);
-        let mirror = build(config, cache, engine, metrics.clone(), &shutdown)?;
+        upkeep.listens_at(address, &metrics).map_err(AgentError::Mirror)?;
+        let held = Arc::new(HeldTags::default());
+        let given = Given { cache, engine, canary, held, metrics: metrics.clone() };
+        let (mirror, mut tools) = build(&config, given, &throttle, &shutdown)?;
+        tools.runtime = runtime;
         let fetcher = mirror.fetcher.clone();
-        let mut tasks = eagle_runtime::tasks::Tasks::until(shutdown.clone());
-        let server =
-            axum::serve(listener, mirror::router(mirror)).with_graceful_shutdown(shutdown.cancelled_owned());
+        let server = axum::serve(listener, mirror::router(mirror))
+            .with_graceful_shutdown(shutdown.clone().cancelled_owned());
         tasks.spawn("mirror", async { server.await.map_err(|error| error.to_string()) });
-        tracing::info!(mirror = %address, peer = %peer, "agent is listening");
-        Ok(Self { mirror: address, peer, limits, fetcher, metrics, tasks })
+        if let Some(board) = board {
+            let prefetcher = Prefetcher::new(tools, board, throttle.clone(), metrics.clone());
+            tasks.spawn("prefetch", prefetcher.run(shutdown.clone()));
+        }
+        let leaving = upkeep.leaving();
+        tasks.spawn("upkeep", upkeep.run(shutdown));
+        tracing::info!(mirror = %address, peer = %peer, zone = config.zone, "agent is listening");
+        Ok(Self { mirror: address, peer, throttle, fetcher, facts, metrics, leaving, tasks })
     }
 
     /// Where the runtime reaches the mirror.
@@ -126,9 +191,9 @@ impl Agent {
         self.peer
     }
 
-    /// The host-level limits, changeable at run time.
-    pub fn limits(&self) -> &Arc<HostLimits> {
-        &self.limits
+    /// The host-level limits, which can be configured anew at run time.
+    pub fn throttle(&self) -> &Arc<Throttle> {
+        &self.throttle
     }
 
     /// Brings blobs without a runtime.
@@ -136,15 +201,29 @@ impl Agent {
         &self.fetcher
     }
 
+    /// What is known of the node, as it changes.
+    pub fn facts(&self) -> watch::Receiver<Facts> {
+        self.facts.clone()
+    }
+
     /// What it has counted.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// Waits until it has stopped.
+    /// Waits until it has stopped. However it does, the runtime is not sent here any more.
     pub async fn wait(self) -> Result<(), AgentError> {
-        self.tasks.join().await.map_err(AgentError::Ended)
+        let ended = self.tasks.join().await.map_err(AgentError::Ended);
+        self.leaving.leave(ended.is_ok()).await;
+        ended
     }
+}
+
+/// The node's own side of an agent.
+struct Node {
+    upkeep: Upkeep,
+    runtime: Option<Arc<dyn Runtime>>,
+    canary: Arc<Canary>,
 }
 
 /// Runs an agent until `context` shuts down.
@@ -167,20 +246,29 @@ fn start_engine(
         .map_err(|source| AgentError::Engine { address: config.peer.listen, source })
 }
 
-/// Joins the parts: everything between the mirror and the wire.
-fn build(
-    config: &AgentConfig,
+/// What [`build`] is given beside the configuration.
+struct Given {
     cache: Cache,
     engine: Engine,
+    canary: Arc<Canary>,
+    held: Arc<HeldTags>,
     metrics: Metrics,
+}
+
+/// Joins the parts: everything between the mirror and the wire, and what prefetches are brought with.
+fn build(
+    config: &AgentConfig,
+    given: Given,
+    throttle: &Throttle,
     shutdown: &CancellationToken,
-) -> Result<Mirror, AgentError> {
+) -> Result<(Mirror, Tools), AgentError> {
+    let Given { cache, engine, canary, held, metrics } = given;
     let origin = Origin::new(&config.origin).map_err(AgentError::Origin)?;
     let registries = Registries::new(origin, config.origin.access);
     let seeders = Seeders::new(&config.seeders).map_err(AgentError::Seeders)?;
     let ladder = Ladder::new(seeders.clone(), registries.clone());
     let access = Access::new(cache.clone(), ladder.clone(), config.mirror.negative_ttl.0);
-    let manifests = Manifests::new(cache.clone(), ladder, access.clone(), std::time::Duration::ZERO);
+    let manifests = Manifests::new(cache.clone(), ladder.clone(), access.clone(), std::time::Duration::ZERO);
     let announce = AnnounceClient::start(AnnounceConfig::new(&config.trackers), &engine, shutdown.clone());
     let key = ClusterKey::new(config.cluster_key.as_bytes());
     let seeding = Seeding::new(cache.clone());
@@ -190,10 +278,10 @@ fn build(
         access,
         seeders,
         registries,
-        limits: engine.limits().clone(),
         engine,
         announce,
         seeding,
+        limits: throttle.host().clone(),
         key,
         metrics: metrics.clone(),
         stall: config.mirror.stall_timeout.0,
@@ -202,13 +290,24 @@ fn build(
         shutdown: shutdown.clone(),
     });
     let ahead = Ahead::new(manifests.clone(), fetcher.clone(), config.mirror.blobs_ahead, shutdown.clone());
-    Ok(Mirror {
+    let tools = Tools {
+        manifests: manifests.clone(),
+        ladder,
+        fetcher: fetcher.clone(),
+        runtime: None,
+        held: held.clone(),
+        blobs_at_once: config.mirror.blobs_ahead,
+    };
+    let mirror = Mirror {
         manifests,
         fetcher,
         ahead,
+        held,
+        canary,
         metrics,
         slots: Arc::new(Semaphore::new(config.mirror.concurrent_requests)),
         default_registry: config.mirror.default_registry.as_str().into(),
         first_byte: config.mirror.first_byte_timeout.0,
-    })
+    };
+    Ok((mirror, tools))
 }

@@ -22,9 +22,13 @@ use crate::ahead::Ahead;
 use crate::fetch::Fetcher;
 use crate::metrics::{Answered, Metrics};
 use crate::upstream::Ladder;
+use canary::Canary;
+use held::HeldTags;
 use refusal::Refusal;
 
 mod blob;
+pub mod canary;
+pub mod held;
 mod manifest;
 mod refusal;
 
@@ -37,6 +41,10 @@ pub struct Mirror {
     pub fetcher: Fetcher,
     /// Starts layers before the runtime asks.
     pub ahead: Ahead,
+    /// Tags that mean what a prefetch decided.
+    pub held: Arc<HeldTags>,
+    /// The image by which the runtime shows that it asks here.
+    pub canary: Arc<Canary>,
     /// Counts.
     pub metrics: Metrics,
     /// Requests served at once.
@@ -77,13 +85,17 @@ impl Mirror {
                 Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported, message)),
             );
         }
+        let route = Route::parse(uri.path(), uri.query(), Some(&self.default_registry));
+        if let Some(answer) = route.as_ref().ok().and_then(|route| self.canary.answer(method, route)) {
+            return ("canary", Ok(answer));
+        }
         let Ok(slot) = self.slots.clone().try_acquire_owned() else {
             return (
                 "other",
                 Err(Refusal::unavailable("the agent serves as many requests as it may".into())),
             );
         };
-        match Route::parse(uri.path(), uri.query(), Some(&self.default_registry)) {
+        match route {
             Ok(Route::Base) => ("base", Ok(version_check())),
             Ok(Route::Manifest(repository, target)) => {
                 ("manifest", self.within(self.manifest(method, &repository, &target)).await)

@@ -11,7 +11,8 @@ use clap::{Parser, Subcommand};
 pub mod demo;
 pub mod operator;
 pub mod role;
-// pub mod up;
+pub mod sim;
+pub mod up;
 
 /// Exit code of a configuration that cannot be used (`EX_CONFIG` of sysexits.h).
 const EXIT_CONFIG: u8 = 78;
@@ -28,15 +29,17 @@ struct Cli {
 enum Command {
     /// Show Eagle at work on this machine: a registry, a tracker, a seeder and some agents pull an image at once
     Demo(demo::Args),
-    // (up)
-    // Up(up::Args),
+    /// Run Eagle on this host without Kubernetes: the first host runs all parts, every other joins it
+    Up(up::Args),
+    /// Foretell a rollout: thousands of nodes in one process, over a model of the network
+    Sim(sim::Args),
     /// Run a node's agent: the registry mirror for its container runtime, and its peer in the swarms
     Agent(role::Args),
     /// Run a seeder: pulls each blob from its registry once and is the first peer of every swarm
     Seeder(role::Args),
     /// Run a tracker: knows who has what and hands out good peers
     Tracker(role::Args),
-    /// Run the operator on Kubernetes: EagleClusters become running parts, ImagePrefetches become images on nodes
+    /// Run the operator on Kubernetes: each EagleCluster becomes running parts, each ImagePrefetch images on nodes
     Operator(eagle_operator::Args),
 }
 
@@ -62,7 +65,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let result = match cli.command {
         Command::Demo(args) => demo::run(&args),
-        // Command::Up(args) => up::run(args),
+        Command::Up(args) => up::run(&args),
+        Command::Sim(args) => sim::run(&args),
         Command::Agent(args) => role::agent(&args),
         Command::Seeder(args) => role::seeder(&args),
         Command::Tracker(args) => role::tracker(&args),

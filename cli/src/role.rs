@@ -31,13 +31,13 @@ pub fn agent(args: &Args) -> anyhow::Result<()> {
     start(
         args,
         |config: &AgentConfig| &config.telemetry,
-        |config, context| async move {
+        |mut config, context| async move {
+            config.node = or_environment(config.node, "EAGLE_NODE");
+            config.zone = or_environment(config.zone, "EAGLE_ZONE");
             let agent = eagle_agent::Agent::start(&config, &context).await?;
             context.readiness.set("mirror", true, "");
-            let limits = agent.limits().clone();
-            reload(args.config.clone(), move |config: AgentConfig| {
-                limits.set(config.limits.upload, config.limits.download);
-            });
+            let throttle = agent.throttle().clone();
+            reload_limits(args, move |config: AgentConfig| throttle.configure(&config.limits));
             Ok(agent.wait().await?)
         },
     )
@@ -48,16 +48,22 @@ pub fn seeder(args: &Args) -> anyhow::Result<()> {
     start(
         args,
         |config: &SeederConfig| &config.telemetry,
-        |config, context| async move {
+        |mut config, context| async move {
+            config.zone = or_environment(config.zone, "EAGLE_ZONE");
             let seeder = eagle_seeder::Seeder::start(&config, &context).await?;
             context.readiness.set("api", true, "");
             let limits = seeder.limits().clone();
-            reload(args.config.clone(), move |config: SeederConfig| {
+            reload_limits(args, move |config: SeederConfig| {
                 limits.set(config.limits.upload, config.limits.download);
             });
             Ok(seeder.wait().await?)
         },
     )
+}
+
+/// What the file leaves open, a Pod may say by its environment: all nodes have the same file.
+fn or_environment(configured: String, variable: &str) -> String {
+    if configured.is_empty() { std::env::var(variable).unwrap_or_default() } else { configured }
 }
 
 /// `eagle tracker`.
@@ -113,16 +119,28 @@ where
     })
 }
 
-/// Applies the limits of `file` at each SIGHUP. A file that is wrong changes nothing.
-fn reload<C: Config>(file: Option<PathBuf>, apply: impl Fn(C) + Send + 'static) {
-    let Some(file) = file else { return };
+fn reload_limits<C: Config + 'static>(args: &Args, apply: impl Fn(C) + Send + 'static) {
+    if let Some(file) = args.config.clone() {
+        reload(file, read, apply);
+    }
+}
+
+/// Reads `file` again at each SIGHUP and applies it. A file that is wrong changes nothing.
+pub fn reload<T: 'static>(
+    file: PathBuf,
+    read: impl Fn(&Path) -> anyhow::Result<T> + Send + 'static,
+    apply: impl Fn(T) + Send + 'static,
+) {
     tokio::spawn(async move {
-        let Ok(mut signal) = Reload::listen() else { return };
+        let mut signal = match Reload::listen() {
+            Ok(signal) => signal,
+            Err(error) => return tracing::error!(%error, "SIGHUP cannot be heard: limits are not reloaded"),
+        };
         loop {
             signal.next().await;
-            match read::<C>(&file) {
-                Ok(config) => {
-                    apply(config);
+            match read(&file) {
+                Ok(read) => {
+                    apply(read);
                     tracing::info!(file = %file.display(), "limits reloaded");
                 }
                 Err(error) => {

@@ -94,7 +94,7 @@ async fn wants_go_down_and_reports_come_up() {
         async move { match keep(dial, board).await {} }
     });
     timeout(SOON, wanted.changed()).await.unwrap().unwrap();
-    assert_eq!(**wanted.borrow(), desired());
+    assert_eq!(wanted.borrow().as_deref(), Some(&desired()));
     assert_eq!(board.about_me().borrow().clone(), Some(welcome()));
 
     let Some(from_agent::Kind::Hello(hello)) = timeout(SOON, events.recv()).await.unwrap() else { panic!() };

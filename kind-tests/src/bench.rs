@@ -9,8 +9,10 @@ use eagle::demo::image::{ImageSpec, Packing};
 use eagle_core::size::Rate;
 use futures::future::join_all;
 
+use crate::fleet::Image;
 use crate::netns::containerd::{Pulled, Way};
-use crate::netns::site::{Image, Settings, Site};
+use crate::netns::site::{Settings, Site};
+use crate::say;
 
 mod cpu;
 mod rollout;
@@ -180,12 +182,4 @@ fn way(args: &Args) -> Way {
 /// The nodes `which` pull `image` at once.
 async fn pull(site: &Site, which: &[usize], image: &Image, way: Way) -> Vec<anyhow::Result<Pulled>> {
     join_all(which.iter().map(|node| site.nodes[*node].pull(&image.reference, &image.made, way, None))).await
-}
-
-#[expect(
-    clippy::print_stderr,
-    reason = "the benchmark talks to a person; standard output is for its results"
-)]
-fn say(text: &str) {
-    eprintln!("{text}");
 }

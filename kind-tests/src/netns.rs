@@ -5,15 +5,17 @@
 
 pub mod containerd;
 pub mod cri;
+pub mod disk;
 pub mod docker;
 pub mod eagle;
+pub mod fleet;
 pub mod folders;
 pub mod gate;
-pub mod http;
+pub mod groups;
 pub mod network;
 pub mod place;
 pub mod podman;
 pub mod process;
 pub mod registry;
+pub mod server;
 pub mod site;
-pub mod wait;

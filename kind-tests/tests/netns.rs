@@ -5,7 +5,11 @@
 
 #[path = "netns/bed.rs"]
 mod bed;
+#[path = "netns/node.rs"]
+mod node;
 #[path = "netns/private.rs"]
 mod private;
 #[path = "netns/runtimes.rs"]
 mod runtimes;
+#[path = "netns/scenarios.rs"]
+mod scenarios;

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use eagle_control::client::{Board, Dial, keep};
-use eagle_control::message::{Desired, Facts, Phase, Report, Task, TaskImage};
+use eagle_control::message::{Facts, Phase, Report, Task, TaskImage};
 use eagle_control::server::{Bounds, serve};
 use eagle_operator::control::Hub;
 use eagle_operator::control::identity::{Identity, ReviewError, Reviewer};
@@ -202,7 +202,7 @@ async fn agent(dial: Dial, heard: mpsc::Sender<(String, f64)>) {
     let told = Arc::clone(&board);
     let listen = async move {
         while wanted.changed().await.is_ok() {
-            let desired: Arc<Desired> = wanted.borrow_and_update().clone();
+            let Some(desired) = wanted.borrow_and_update().clone() else { continue };
             for task in &desired.tasks {
                 let began: u64 = task.id.parse().unwrap_or_default();
                 let seconds = now().saturating_sub(Duration::from_nanos(began)).as_secs_f64();

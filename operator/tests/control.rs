@@ -158,8 +158,10 @@ async fn an_agent_speaks_for_its_own_node_alone() {
     assert_eq!((welcomed.node.as_str(), welcomed.zone.as_str()), ("n3", "zone of n3"));
     hub.assign(task("t"), &on(&["n1", "n2", "n3"]), NOW);
     let mut wanted = boards[2].desired();
-    let wanted =
-        tokio::time::timeout(Duration::from_secs(30), wanted.wait_for(|desired| !desired.tasks.is_empty()));
+    let wanted = tokio::time::timeout(
+        Duration::from_secs(30),
+        wanted.wait_for(|desired| desired.as_ref().is_some_and(|all| !all.tasks.is_empty())),
+    );
     wanted.await.unwrap().unwrap();
     assert_eq!(hub.connected(), 1);
     for refused in &boards[..2] {

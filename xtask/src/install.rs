@@ -25,6 +25,10 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("skopeo", "skopeo"),
     ("jq", "jq"),
     ("curl", "curl"),
+    ("etcd", "etcd-server"),
+    ("portmap", "containernetworking-plugins"),
+    ("busybox", "busybox-static"),
+    ("update-ca-certificates", "ca-certificates"),
 ];
 
 /// The cargo tool that checks licences and bans.

@@ -1,10 +1,11 @@
-//! Tasks of this repository: `cargo xtask test | tidy | bench | gen`.
+//! Tasks of this repository: `cargo xtask test | tidy | bench | gen | image`.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 mod generate;
+mod image;
 mod install;
 mod run;
 mod test;
@@ -23,7 +24,8 @@ enum Command {
     Test(test::Args),
     /// The rules of the house that no compiler checks: crate arrows, sizes, documentation
     Tidy,
-    /// Measure: `bench netns …` rollouts, `bench control …` the control channel (all else goes to the benchmark)
+    /// Measure: `bench netns …` rollouts, `bench control …` the control channel, `bench sim …` simulated rollouts
+    /// (all else goes to the benchmark)
     Bench {
         /// What the benchmark takes
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -31,6 +33,8 @@ enum Command {
     },
     /// Write every generated file anew
     Gen,
+    /// The container image of Eagle, as an OCI image layout; pushes it if told to
+    Image(image::Args),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::tidy().map(|()| true),
         Command::Bench { args } => bench(&args).map(|()| true),
         Command::Gen => generate::generate().map(|()| true),
+        Command::Image(args) => image::image(&args).map(|()| true),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -56,6 +61,10 @@ fn bench(args: &[String]) -> anyhow::Result<()> {
     if let ["control", rest @ ..] = &args[..] {
         let fixed =
             ["run", "--release", "--quiet", "--package", "eagle-operator", "--example", "control_load", "--"];
+        return run::cargo(&[&fixed[..], rest].concat());
+    }
+    if let ["sim", rest @ ..] = &args[..] {
+        let fixed = ["run", "--release", "--quiet", "--package", "eagle-sim", "--example", "rows", "--"];
         return run::cargo(&[&fixed[..], rest].concat());
     }
     run::cargo(&["build", "--release", "--quiet", "--package", "eagle"])?;

@@ -37,10 +37,10 @@ pub(crate) fn checked(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether `program` can be started.
+/// Whether `program` is here: one that can be started by its name, or a plugin of container networks.
 pub(crate) fn has(program: &str) -> bool {
     let paths = std::env::var_os("PATH").unwrap_or_default();
-    let fixed = ["/usr/sbin", "/sbin", "/usr/bin"].map(PathBuf::from);
+    let fixed = ["/usr/sbin", "/sbin", "/usr/bin", "/usr/lib/cni"].map(PathBuf::from);
     std::env::split_paths(&paths).chain(fixed).any(|folder| folder.join(program).is_file())
 }
 

@@ -10,10 +10,10 @@ use anyhow::bail;
 
 use crate::install::{DENY, can_install, go, install, missing_programs, tool_path};
 use crate::run::{cargo, checked, is_root, metadata};
-use crate::{say, tidy};
+use crate::{image, say, tidy};
 
-/// The package of the scenarios, and its test that runs them on real nodes.
-const SCENARIOS: (&str, &str) = ("eagle-kind-tests", "netns");
+/// The package of the scenarios.
+const SCENARIOS: &str = "eagle-kind-tests";
 
 /// What `test` takes.
 #[derive(Debug, clap::Args)]
@@ -63,7 +63,9 @@ const STEPS: &[Step] = &[
     Step { name: "alone", run: |_| alone() },
     Step { name: "build", run: |_| build() },
     Step { name: "demo", run: |_| demo() },
-    Step { name: "netns", run: |_| netns() },
+    Step { name: "netns", run: |_| scenarios("netns", &[]) },
+    Step { name: "image", run: |_| oci_image() },
+    Step { name: "kubernetes", run: |_| scenarios("kubernetes", &go::all()) },
 ];
 
 /// How many steps ended how.
@@ -160,7 +162,7 @@ fn alone() -> anyhow::Result<Outcome> {
 
 /// What the demo and the scenarios run.
 fn build() -> anyhow::Result<Outcome> {
-    plain(&["build", "--release", "--quiet", "--package", "eagle", "--package", SCENARIOS.0])
+    plain(&["build", "--release", "--quiet", "--package", "eagle", "--package", SCENARIOS])
 }
 
 /// The README's first command, small.
@@ -181,26 +183,33 @@ fn demo() -> anyhow::Result<Outcome> {
     plain(&args)
 }
 
-/// Real containerd nodes in network namespaces.
-fn netns() -> anyhow::Result<Outcome> {
-    let (package, target) = SCENARIOS;
+/// What the clusters of the step after this one run.
+fn oci_image() -> anyhow::Result<Outcome> {
+    if !cfg!(target_os = "linux") {
+        return Ok(Outcome::Skipped("the image holds an executable for Linux".into()));
+    }
+    image::image(&image::Args::default()).map(|()| Outcome::Passed)
+}
+
+/// Real nodes in network namespaces: the scenarios of the test `target`, which start these `programs` besides Debian's.
+fn scenarios(target: &str, programs: &[&str]) -> anyhow::Result<Outcome> {
     let metadata = metadata()?;
     let package_there =
-        metadata.workspace_packages().into_iter().find(|member| member.name.as_str() == package);
+        metadata.workspace_packages().into_iter().find(|member| member.name.as_str() == SCENARIOS);
     if !package_there
         .is_some_and(|found| found.targets.iter().any(|each| each.is_test() && each.name == target))
     {
-        return Ok(Outcome::Skipped(format!("{package} has no test {target}")));
+        return Ok(Outcome::Skipped(format!("{SCENARIOS} has no test {target}")));
     }
     if !is_root() {
         return Ok(Outcome::Skipped("network namespaces need root".into()));
     }
-    let missing = missing_programs();
+    let missing = [missing_programs(), go::missing(programs)?].concat();
     if !missing.is_empty() {
         return Ok(Outcome::avoidable(format!("not on this machine: {}", missing.join(", "))));
     }
     // One after the other: they measure times and share the machine's processors.
-    let fixed = ["test", "--release", "--quiet", "--package", package, "--test", target];
+    let fixed = ["test", "--release", "--quiet", "--package", SCENARIOS, "--test", target];
     plain(&[&fixed[..], &["--", "--include-ignored", "--test-threads", "1", "--nocapture"]].concat())
 }
 

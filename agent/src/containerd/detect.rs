@@ -175,7 +175,7 @@ pub struct Detected {
 /// releases.
 pub fn detect(file: &Path, release: Option<Release>) -> Result<Detected, DetectError> {
     let files = read::read(file)?;
-    let version = files.tables.first().map(|table| settings::version(table));
+    let version = files.tables.first().map(settings::version);
     let release = release.unwrap_or_else(|| Release::guess(version.unwrap_or(2)));
     let settings = Settings::of(&files.tables, release);
     let home = Home { file: file.to_owned(), version, release };
@@ -205,7 +205,7 @@ fn judge(home: &Home, settings: &Settings, unreadable: &[PathBuf]) -> Detected {
         _ if settings.mirrors => problems.push(problem::mirrors(home, is_set)),
         (ConfigPath::None, _) => problems.push(problem::no_config_path(home, settings.misplaced)),
         (ConfigPath::MultiRoot(paths), Pull::Transfer) => {
-            problems.push(problem::multi_root(home, paths, is_set))
+            problems.push(problem::multi_root(home, paths, is_set));
         }
         (ConfigPath::Single(_) | ConfigPath::MultiRoot(_), _) => {}
     }

@@ -197,7 +197,7 @@ fn certificate_keys(certificates: &Certificates) -> String {
     if !certificates.clients.is_empty() {
         let pairs = certificates.clients.iter();
         let pairs = pairs.map(|(certificate, key)| toml_edit::Array::from_iter([certificate, key]));
-        let _ = writeln!(keys, "client = {}", toml_edit::Array::from_iter(pairs));
+        let _ = writeln!(keys, "client = {}", pairs.collect::<toml_edit::Array>());
     }
     keys
 }

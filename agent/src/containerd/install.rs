@@ -11,6 +11,7 @@
 //! Deliberately not here: watching. [`check`] is cheap; whoever keeps the directory in order calls it, and [`install`]
 //! again to repair.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -206,7 +207,7 @@ pub fn uninstall(config_path: &Path) -> Result<Report, InstallError> {
     let _lock = lock(&roots)?;
     target::sweep(&roots);
     let mut found = Vec::new();
-    for directory in existing(&roots)? {
+    for directory in distinct(existing(&roots)?) {
         match read(&directory) {
             Ok(Some(text)) => match hosts::remove(&text) {
                 Removed::Nothing => {}
@@ -306,12 +307,21 @@ fn existing(roots: &[PathBuf]) -> Result<Vec<PathBuf>, InstallError> {
     Ok(all)
 }
 
+/// Each directory once, though links give some a second name; by its own name if that is among them.
+fn distinct(mut directories: Vec<PathBuf>) -> Vec<PathBuf> {
+    directories.sort_by_key(|directory| directory.is_symlink());
+    let mut seen = HashSet::new();
+    directories
+        .retain(|directory| seen.insert(directory.canonicalize().unwrap_or_else(|_| directory.clone())));
+    directories
+}
+
 /// Where Eagle's entry is but must not be: `targets` were others before.
 fn unwanted(roots: &[PathBuf], targets: &[Target]) -> Result<Vec<(PathBuf, Removed)>, InstallError> {
     let wanted: Vec<_> = targets.iter().filter_map(|target| target.directory.canonicalize().ok()).collect();
     let mut unwanted = Vec::new();
-    for directory in existing(roots)? {
-        // The same directory can have two names; what cannot be read is not Eagle's.
+    for directory in distinct(existing(roots)?) {
+        // What cannot be read is not Eagle's.
         let is_wanted = directory.canonicalize().is_ok_and(|real| wanted.contains(&real));
         if let (false, Ok(Some(text))) = (is_wanted, read(&directory)) {
             match hosts::remove(&text) {

@@ -2,7 +2,7 @@
 //!
 //! A large blob is begun in its swarm as soon as a seeder streams its piece hashes. If the swarm brings nothing of what
 //! could be had for [`Parts::stall`], a seeder is asked over HTTP, then the next seeder, then the origin: for a stretch of
-//! pieces that doubles each time that the swarm is still silent afterwards (see [`rescue`]). Waiting for a seeder that is
+//! pieces that doubles each time that the swarm is still silent afterwards (see [`Rescue`]). Waiting for a seeder that is
 //! itself waiting for its registry is not a stall, because nobody else has those bytes either; but not for ever.
 
 use std::collections::VecDeque;
@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use eagle_blobs::cache::{CommitError, Seal};
 use eagle_blobs::tail::Source;
-use eagle_blobs::upstream::UpstreamError;
 use eagle_core::piece::PieceLayout;
 use eagle_core::swarm_id::{PeerId, SwarmId};
 use eagle_core::wire::announce::{Peer, Role};
@@ -19,12 +18,13 @@ use eagle_swarm::{Swarm, SwarmSpec};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::begin::{Beginning, begin, list};
 use super::flight::Flight;
 use super::list::{List, Step};
 use super::rescue::Rescue;
-use super::source::{Answer, Counted, Rung, Stream, Target, ask, pour};
-use super::{Failure, Parts};
-use crate::seeders::SeederError;
+use super::setbacks::Setbacks;
+use super::source::{Answer, Rung, Stream, Target, pour};
+use super::{Bytes, Failure, Parts};
 use crate::seeding::Arriving;
 
 /// How often progress is looked at.
@@ -34,14 +34,6 @@ const WATCH: Duration = Duration::from_millis(100);
 const SEEDER_PATIENCE: Duration = Duration::from_secs(15);
 /// No source has given a byte for this long: the fetch has failed.
 const GIVE_UP: Duration = Duration::from_mins(1);
-
-/// How a fetch begins.
-enum Beginning {
-    /// A seeder streams the hashes of a large blob.
-    Swarm(List),
-    /// One answer over HTTP.
-    Http(Rung, Stream),
-}
 
 /// Brings the blob of `flight` into the store.
 pub(super) async fn fill(parts: &Parts, flight: &Arc<Flight>) -> Result<Source, Arc<Failure>> {
@@ -66,46 +58,6 @@ pub(super) async fn fill(parts: &Parts, flight: &Arc<Flight>) -> Result<Source, 
     }
 }
 
-/// Asks the seeders in order, then the origin, for the beginning of the blob.
-async fn begin(parts: &Parts, flight: &Flight) -> Result<Beginning, Failure> {
-    let is_small = flight.size_hint().is_some_and(|size| size < parts.small);
-    for seeder in parts.seeders.order(flight.digest().as_bytes()) {
-        let asked =
-            if is_small { Err(None) } else { list(parts, flight, seeder.clone(), 0).await.map_err(Some) };
-        let failure = match asked {
-            Ok(list) if list.layout.size() >= parts.small => return Ok(Beginning::Swarm(list)),
-            Err(Some(error)) => Failure::Seeder(error),
-            // Small, by the manifest or by the seeder's word: one answer is cheaper than a swarm.
-            Ok(_) | Err(None) => {
-                let rung = Rung::Seeder(seeder.clone());
-                match ask(parts, flight, &rung, 0).await {
-                    Ok(stream) => return Ok(Beginning::Http(rung, stream)),
-                    Err(failure) => failure,
-                }
-            }
-        };
-        match failure {
-            Failure::Seeder(error) if !error.is_outage() => {
-                return Err(Failure::Upstream(UpstreamError::Refused(Arc::new(error))));
-            }
-            failure => {
-                let reason = eagle_runtime::chain::chain(&failure);
-                tracing::info!(digest = %flight.digest(), seeder, reason, "seeder passed over");
-            }
-        }
-    }
-    match ask(parts, flight, &Rung::Origin, 0).await {
-        Ok(stream) => Ok(Beginning::Http(Rung::Origin, stream)),
-        Err(Failure::Origin(error)) => Err(Failure::Upstream(UpstreamError::from(error))),
-        Err(failure) => Err(failure),
-    }
-}
-
-async fn list(parts: &Parts, flight: &Flight, seeder: String, from: u32) -> Result<List, SeederError> {
-    let stream = parts.seeders.pieces(&seeder, flight.repository(), flight.digest(), from).await?;
-    Ok(List::new(seeder, stream, from))
-}
-
 /// A fetch that is under way.
 struct Filling<'a> {
     parts: &'a Parts,
@@ -118,6 +70,7 @@ struct Filling<'a> {
     rescue: Rescue,
     rungs: VecDeque<Rung>,
     last_failure: Option<Failure>,
+    setbacks: Setbacks,
     first_byte: Option<Duration>,
     started: Instant,
 }
@@ -130,7 +83,7 @@ impl<'a> Filling<'a> {
         };
         let partial = parts.cache.stage(flight.digest(), layout).await.map_err(Failure::Stage)?;
         let arriving = Arriving::new(partial.clone());
-        let (hashes, counted) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Counted::default()));
+        let (hashes, counted) = (Arc::new(Mutex::new(Vec::new())), flight.counted().clone());
         let target = Target { partial: partial.clone(), hashes, counted };
         let rungs = Self::all_rungs(parts, flight);
         let mut filling = Self {
@@ -144,6 +97,7 @@ impl<'a> Filling<'a> {
             rescue: Rescue::new(Instant::now()),
             rungs,
             last_failure: None,
+            setbacks: Setbacks::new(Instant::now()),
             first_byte: None,
             started: Instant::now(),
         };
@@ -251,9 +205,10 @@ impl<'a> Filling<'a> {
 
     /// Looks whether it is time for another source.
     fn watch(&mut self) -> Result<(), Failure> {
-        let idle = self.target.partial.progress().at.max(self.started).elapsed();
-        if idle > GIVE_UP {
-            return Err(self.last_failure.take().unwrap_or(Failure::Stalled(GIVE_UP)));
+        let (at, now) = (self.target.partial.progress().at.max(self.started), Instant::now());
+        let (idle, sources) = (now.duration_since(at), self.parts.seeders.count() + 1);
+        if idle > GIVE_UP || self.setbacks.are_all(at, now, self.parts.stall, sources) {
+            return Err(self.last_failure.take().unwrap_or(Failure::Stalled(idle)));
         }
         if self.pouring.is_some() {
             // A source over HTTP minds its own silence.
@@ -315,6 +270,7 @@ impl<'a> Filling<'a> {
         if matches!(failure, Failure::Write(_)) && self.target.partial.failure().is_some() {
             return Err(failure);
         }
+        self.setbacks.add(self.target.partial.progress().at.max(self.started));
         self.last_failure = Some(failure);
         if self.swarm.is_none() {
             self.next_rung(u64::MAX);
@@ -340,9 +296,7 @@ impl<'a> Filling<'a> {
 
     /// One line and the counters.
     fn report(&self, started: Instant, failure: Option<&Failure>) {
-        let stats = self.swarm.as_ref().map(Swarm::stats).unwrap_or_default();
-        let (http, origin) = self.target.counted.totals();
-        let (peers, seeder) = (stats.from_peers, stats.from_seeders + http);
+        let Bytes { peers, seeders: seeder, origin } = self.flight.bytes();
         let metrics = &self.parts.metrics;
         metrics.came_from("peers", peers);
         metrics.came_from("seeder", seeder);
@@ -367,7 +321,9 @@ impl<'a> Filling<'a> {
 }
 
 impl Drop for Filling<'_> {
+    /// Also in the middle, at a shutdown: then readers must not wait for what will not come.
     fn drop(&mut self) {
+        self.target.partial.fail("the fetch was stopped");
         if let Some(pouring) = &self.pouring {
             pouring.abort();
         }

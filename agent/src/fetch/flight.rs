@@ -12,7 +12,8 @@ use eagle_swarm::Swarm;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::Failure;
+use super::source::Counted;
+use super::{Bytes, Failure};
 
 /// Readers whose position steers the swarm; those beyond are served all the same.
 const STEERING: usize = 16;
@@ -33,6 +34,7 @@ pub struct Flight {
     state: watch::Sender<State>,
     swarm: OnceLock<(Swarm, PieceLayout)>,
     readers: Mutex<Readers>,
+    counted: Arc<Counted>,
 }
 
 #[derive(Default)]
@@ -44,7 +46,15 @@ struct Readers {
 impl Flight {
     pub(super) fn new(repository: Repository, digest: Digest, size_hint: Option<u64>) -> Self {
         let state = watch::Sender::new(State::Opening);
-        Self { repository, digest, size_hint, state, swarm: OnceLock::new(), readers: Mutex::default() }
+        Self {
+            repository,
+            digest,
+            size_hint,
+            state,
+            swarm: OnceLock::new(),
+            readers: Mutex::default(),
+            counted: Arc::default(),
+        }
     }
 
     /// The repository through which it is fetched.
@@ -60,6 +70,18 @@ impl Flight {
     /// The blob's size as a manifest has it.
     pub fn size_hint(&self) -> Option<u64> {
         self.size_hint
+    }
+
+    /// Where what comes over HTTP is counted.
+    pub(super) fn counted(&self) -> &Arc<Counted> {
+        &self.counted
+    }
+
+    /// What has come so far.
+    pub fn bytes(&self) -> Bytes {
+        let stats = self.swarm.get().map(|(swarm, _)| swarm.stats()).unwrap_or_default();
+        let (http, origin) = self.counted.totals();
+        Bytes { peers: stats.from_peers, seeders: stats.from_seeders + http, origin }
     }
 
     /// The blob's bytes can be read from now on.
@@ -93,10 +115,15 @@ impl Flight {
     }
 
     /// Waits until the fetch has ended, well or not.
-    pub async fn ended(&self) {
+    pub async fn ended(&self) -> Result<(), Arc<Failure>> {
         let mut state = self.state.subscribe();
-        // An error means that the sender, which is this flight, is gone: ended too.
-        let _ = state.wait_for(|state| matches!(state, State::Completed(_) | State::Failed(_))).await;
+        let ended = state.wait_for(|state| matches!(state, State::Completed(_) | State::Failed(_))).await;
+        match ended.map(|state| state.clone()) {
+            Ok(State::Failed(failure)) => Err(failure),
+            Ok(_) => Ok(()),
+            // The sender, which is this flight, is gone.
+            Err(_) => Err(Arc::new(Failure::Shutdown)),
+        }
     }
 
     fn place(&self, reader: u64, offset: u64) {
@@ -121,11 +148,13 @@ impl Flight {
 /// A reader's position in a blob that is arriving; forgotten when dropped.
 pub struct Reader {
     place: Option<(Arc<Flight>, u64)>,
+    all: watch::Sender<usize>,
 }
 
 impl Reader {
-    pub(super) fn new(flight: Option<Arc<Flight>>, offset: u64) -> Self {
+    pub(super) fn new(flight: Option<Arc<Flight>>, offset: u64, all: &watch::Sender<usize>) -> Self {
         let place = flight.map(|flight| {
+            all.send_modify(|readers| *readers += 1);
             let mut readers = flight.readers.lock();
             let number = readers.next;
             readers.next += 1;
@@ -133,7 +162,7 @@ impl Reader {
             flight.place(number, offset);
             (flight, number)
         });
-        Self { place }
+        Self { place, all: all.clone() }
     }
 
     /// The reader now stands at `offset`.
@@ -147,6 +176,7 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         if let Some((flight, number)) = &self.place {
+            self.all.send_modify(|readers| *readers = readers.saturating_sub(1));
             flight.readers.lock().positions.remove(number);
             flight.tell_swarm();
         }

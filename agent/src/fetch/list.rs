@@ -8,6 +8,7 @@ use eagle_core::piece::{PieceHash, PieceLayout};
 use eagle_core::wire::pieces::Frame;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use tokio::time::Instant;
 
 use crate::seeders::{PieceStream, SeederError};
 
@@ -36,13 +37,14 @@ pub(super) struct List {
     frames: BoxStream<'static, Result<Bytes, SeederError>>,
     input: BytesMut,
     next: u32,
+    heard: Instant,
 }
 
 impl List {
     /// The list that begins with piece `from`.
     pub(super) fn new(seeder: String, stream: PieceStream, from: u32) -> Self {
         let PieceStream { layout, peer, frames } = stream;
-        Self { seeder, layout, peer, frames, input: BytesMut::new(), next: from }
+        Self { seeder, layout, peer, frames, input: BytesMut::new(), next: from, heard: Instant::now() }
     }
 
     /// Waits for the next step. Cancel-safe: nothing is lost if the future is dropped.
@@ -53,8 +55,12 @@ impl List {
                 Ok(None) => {}
                 Err(reason) => return Step::Lost(reason),
             }
-            match tokio::time::timeout(SILENCE, self.frames.next()).await {
-                Ok(Some(Ok(bytes))) => self.input.extend_from_slice(&bytes),
+            // Counted from the last frame, not from this call, of which there may be many in between.
+            match tokio::time::timeout_at(self.heard + SILENCE, self.frames.next()).await {
+                Ok(Some(Ok(bytes))) => {
+                    self.heard = Instant::now();
+                    self.input.extend_from_slice(&bytes);
+                }
                 Ok(Some(Err(error))) => return Step::Lost(eagle_runtime::chain::chain(&error)),
                 Ok(None) => return Step::Lost("the list ended early".into()),
                 Err(_) => return Step::Lost(format!("nothing from the seeder for {SILENCE:?}")),
@@ -123,5 +129,15 @@ mod tests {
         let mut long = list(vec![vec![hash.clone(), hash]], 2);
         assert!(matches!(long.next().await, Step::Lost(_)));
         assert!(matches!(list(vec![], 0).next().await, Step::Lost(reason) if reason.contains("2s")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_noticed_however_often_one_stops_waiting() {
+        let mut list = list(vec![], 0);
+        let began = Instant::now();
+        while tokio::time::timeout(Duration::from_millis(100), list.next()).await.is_err() {
+            assert!(began.elapsed() < SILENCE * 2, "nothing was noticed");
+        }
+        assert!(began.elapsed() >= SILENCE);
     }
 }

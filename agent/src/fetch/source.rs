@@ -105,7 +105,9 @@ pub(super) async fn pour(
         let from = if first.is_some() { 0 } else { layout.range_of(piece).start };
         let stream = match first.take() {
             Some(stream) => stream,
-            None => ask(parts, flight, &rung, from).await?,
+            // The registry may take its time, because nobody comes after it. A seeder has the blob open already.
+            None if rung == Rung::Origin => ask(parts, flight, &rung, from).await?,
+            None => quiet(parts.stall, ask(parts, flight, &rung, from)).await??,
         };
         if stream.size != layout.size() {
             return Err(Failure::Size(layout.size(), stream.size));

@@ -19,6 +19,8 @@ pub(super) async fn answer(
     target: &Target,
 ) -> Result<Response, Refusal> {
     let refuse = |error| Refusal::upstream(&error, ErrorCode::ManifestUnknown);
+    let held = mirror.held.held(repository, target);
+    let target = held.as_ref().unwrap_or(target);
     let head = mirror.manifests.head(repository, target).await.map_err(refuse)?;
     let body = if method == Method::HEAD {
         // HEAD of a tag is how a pull begins: the manifest is fetched now, so that the GET finds it here.

@@ -39,13 +39,24 @@ pub struct ImageSpec {
     pub architectures: Vec<&'static str>,
     /// Another seed, other bytes.
     pub seed: u64,
+    /// What its containers run; `None`: it has nothing that could be run.
+    pub program: Option<Program>,
+}
+
+/// An executable in a layer of its own, before all others.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Where it is found. It must be static: there is nothing else in the image.
+    pub file: PathBuf,
+    /// How it is started: its path in the image, then its arguments.
+    pub entrypoint: Vec<String>,
 }
 
 impl ImageSpec {
     /// One platform, `count` layers of `size` bytes.
     pub fn layers(count: u16, size: u64, seed: u64) -> Self {
         let layers = vec![size; usize::from(count)];
-        Self { layers, packing: Packing::default(), architectures: vec!["amd64"], seed }
+        Self { layers, packing: Packing::default(), architectures: vec!["amd64"], seed, program: None }
     }
 }
 
@@ -98,9 +109,12 @@ fn platform(
     number: usize,
 ) -> anyhow::Result<(Value, (u64, Vec<Digest>))> {
     let (mut descriptors, mut diff_ids, mut digests, mut bytes) = (Vec::new(), Vec::new(), Vec::new(), 0);
-    for (layer, size) in spec.layers.iter().enumerate() {
-        let seed = spec.seed.wrapping_mul(1_000_003) ^ ((number as u64) << 32) ^ (layer as u64);
-        let made = write_layer(blobs, spec.packing, *size, seed).context("cannot write a layer")?;
+    let seed = |layer: usize| spec.seed.wrapping_mul(1_000_003) ^ ((number as u64) << 32) ^ (layer as u64);
+    let random = spec.layers.iter().enumerate().map(|(layer, size)| Content::Random(*size, seed(layer)));
+    // As random as the others: images share nothing.
+    let program = spec.program.iter().map(|program| Content::Program(program, seed(spec.layers.len())));
+    for content in program.chain(random) {
+        let made = write_layer(blobs, spec.packing, &content).context("cannot write a layer")?;
         descriptors.push(json!({
             "mediaType": spec.packing.media_type(), "digest": made.digest, "size": made.size,
         }));
@@ -109,7 +123,9 @@ fn platform(
         bytes += made.size;
     }
     let config = json!({
-        "architecture": architecture, "os": "linux", "config": {}, "rootfs": { "type": "layers", "diff_ids": diff_ids },
+        "architecture": architecture, "os": "linux",
+        "config": spec.program.as_ref().map_or(json!({}), |program| json!({ "Entrypoint": program.entrypoint })),
+        "rootfs": { "type": "layers", "diff_ids": diff_ids },
     });
     let config = put(blobs, "application/vnd.oci.image.config.v1+json", config.to_string().as_bytes())?;
     bytes += config["size"].as_u64().unwrap_or(0);
@@ -142,19 +158,27 @@ impl Packing {
     }
 }
 
-fn write_layer(blobs: &Path, packing: Packing, size: u64, seed: u64) -> io::Result<Layer> {
-    let path = blobs.join(format!("new-{seed}"));
+/// What is in a layer.
+enum Content<'a> {
+    /// So many bytes, from this seed.
+    Random(u64, u64),
+    /// This program, and a file from this seed.
+    Program(&'a Program, u64),
+}
+
+fn write_layer(blobs: &Path, packing: Packing, content: &Content<'_>) -> io::Result<Layer> {
+    let path = blobs.join("new");
     let file = Hashing::new(BufWriter::with_capacity(1 << 20, File::create(&path)?));
     let (diff_id, file) = match packing {
-        Packing::None => write_tar(file, size, seed)?,
+        Packing::None => write_tar(file, content)?,
         Packing::Gzip => {
             // Level 0 stores: random bytes do not become smaller, and making them is quick.
             let gzip = flate2::write::GzEncoder::new(file, flate2::Compression::none());
-            let (diff_id, gzip) = write_tar(gzip, size, seed)?;
+            let (diff_id, gzip) = write_tar(gzip, content)?;
             (diff_id, gzip.finish()?)
         }
         Packing::Zstd => {
-            let (diff_id, zstd) = write_tar(zstd::Encoder::new(file, 1)?, size, seed)?;
+            let (diff_id, zstd) = write_tar(zstd::Encoder::new(file, 1)?, content)?;
             (diff_id, zstd.finish()?)
         }
     };
@@ -163,24 +187,44 @@ fn write_layer(blobs: &Path, packing: Packing, size: u64, seed: u64) -> io::Resu
     Ok(Layer { digest, diff_id, size })
 }
 
-/// A tar archive of `size` random bytes in files; the digest of the archive, and `out` back.
-fn write_tar<W: Write>(out: W, size: u64, seed: u64) -> io::Result<(Digest, W)> {
+/// A tar archive of `content`; the digest of the archive, and `out` back.
+fn write_tar<W: Write>(out: W, content: &Content<'_>) -> io::Result<(Digest, W)> {
     let mut tar = tar::Builder::new(Hashing::new(out));
+    match content {
+        Content::Random(size, seed) => append_random(&mut tar, *size, *seed)?,
+        Content::Program(program, seed) => {
+            append_random(&mut tar, 8, *seed)?;
+            let file = File::open(&program.file)?;
+            let mut header = header(file.metadata()?.len(), 0o755);
+            let path = program.entrypoint.first().map_or("", |path| path.trim_start_matches('/'));
+            tar.append_data(&mut header, path, file)?;
+        }
+    }
+    let hashing = tar.into_inner()?;
+    Ok((hashing.hasher.finish(), hashing.inner))
+}
+
+/// `size` random bytes in files.
+fn append_random<W: Write>(tar: &mut tar::Builder<W>, size: u64, seed: u64) -> io::Result<()> {
     let mut random = Random(SmallRng::seed_from_u64(seed));
     let (mut left, mut number) = (size, 0);
     while left > 0 {
         let length = left.min(FILE);
-        let mut header = tar::Header::new_ustar();
-        header.set_size(length);
-        header.set_mode(0o644);
-        header.set_mtime(0);
-        header.set_entry_type(tar::EntryType::Regular);
         let path = PathBuf::from(format!("data/{seed:016x}/{number:05}"));
-        tar.append_data(&mut header, path, (&mut random).take(length))?;
+        tar.append_data(&mut header(length, 0o644), path, (&mut random).take(length))?;
         (left, number) = (left - length, number + 1);
     }
-    let hashing = tar.into_inner()?;
-    Ok((hashing.hasher.finish(), hashing.inner))
+    Ok(())
+}
+
+/// The head of a file whose every byte is decided by its content.
+fn header(size: u64, mode: u32) -> tar::Header {
+    let mut header = tar::Header::new_ustar();
+    header.set_size(size);
+    header.set_mode(mode);
+    header.set_mtime(0);
+    header.set_entry_type(tar::EntryType::Regular);
+    header
 }
 
 struct Random(SmallRng);

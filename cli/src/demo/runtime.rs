@@ -4,6 +4,7 @@
 //! platform's), then config and layers, three at a time. Every blob is hashed and its bytes thrown away, so a wrong
 //! byte fails the pull as it would for a real runtime.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,13 +14,19 @@ use bytes::Bytes;
 use eagle_blobs::upstream::{Registries, Upstream as _};
 use eagle_core::digest::{Digest, Hasher};
 use eagle_core::name::Reference;
-use eagle_core::oci::{Descriptor, Document, MANIFEST_TYPES};
+use eagle_core::oci::{Descriptor, Document};
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 use parking_lot::Mutex;
 
+use hosts::Hosts;
+
+mod hosts;
+
 /// Layers that containerd fetches at once by default.
 const AT_ONCE: usize = 3;
+/// Answers without a byte after which containerd gives a blob up.
+const FRUITLESS: u8 = 3;
 
 /// What is seen while a pull runs.
 #[derive(Default)]
@@ -42,7 +49,7 @@ pub struct Pulled {
     pub bytes: u64,
 }
 
-/// A runtime that asks one mirror or registry.
+/// A runtime.
 #[derive(Clone)]
 pub struct Runtime {
     asked: Asked,
@@ -50,18 +57,16 @@ pub struct Runtime {
 
 #[derive(Clone)]
 enum Asked {
-    /// A mirror or a registry that asks for no login, at this base URL.
-    Mirror(reqwest::Client, String),
+    /// Mirrors and registries that ask for no login.
+    Hosts(Hosts),
     /// Registries by their own names, with the logins they ask for.
     Registries(Registries),
 }
 
 impl Runtime {
-    /// A runtime that asks at `base`, such as `http://127.0.0.1:5000`.
-    pub fn of_mirror(base: String) -> anyhow::Result<Self> {
-        eagle_blobs::tls::install_provider();
-        let client = reqwest::Client::builder().no_proxy().tcp_nodelay(true).build()?;
-        Ok(Self { asked: Asked::Mirror(client, base) })
+    /// A runtime that asks at these base URLs, such as `http://127.0.0.1:5000`, at the next when one cannot help.
+    pub fn of_hosts(bases: Vec<String>) -> anyhow::Result<Self> {
+        Ok(Self { asked: Asked::Hosts(Hosts::new(bases)?) })
     }
 
     /// A runtime that asks the registries themselves.
@@ -111,7 +116,7 @@ impl Runtime {
         bail!("an index within an index")
     }
 
-    /// One blob, continued where it broke off as long as each answer brings bytes, as containerd does.
+    /// One blob, continued where it broke off, beginning with the first host again, as containerd does.
     async fn blob(
         &self,
         reference: &Reference,
@@ -119,62 +124,53 @@ impl Runtime {
         started: Instant,
         seen: Arc<Seen>,
     ) -> anyhow::Result<()> {
-        let (mut hasher, mut position) = (Hasher::new(), 0);
+        let (mut hasher, mut position, mut fruitless) = (Hasher::new(), 0, 0);
         while position < blob.size {
             let mut body = self.open(reference, &blob.digest, position).await.context("GET of a blob")?;
             let before = position;
-            while let Some(Ok(chunk)) = body.next().await {
+            while let Some(chunk) = body.next().await {
+                let chunk = match chunk {
+                    Ok(chunk) => chunk,
+                    Err(error) if is_reset(&error) => return Err(error.context("GET of a blob")),
+                    // Too short: the rest is asked for.
+                    Err(_) => break,
+                };
                 seen.first_byte.lock().get_or_insert_with(|| started.elapsed());
                 hasher.update(&chunk);
                 position += chunk.len() as u64;
                 seen.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
             }
-            ensure!(position > before, "no more bytes of {} after {position}", blob.digest);
+            fruitless = if position > before { 0 } else { fruitless + 1 };
+            ensure!(fruitless < FRUITLESS, "no more bytes of {} after {position}", blob.digest);
         }
         ensure!(hasher.finish() == blob.digest, "{} has wrong bytes", blob.digest);
         Ok(())
     }
 
     async fn head(&self, reference: &Reference) -> anyhow::Result<Digest> {
-        let (client, base) = match &self.asked {
+        match &self.asked {
+            Asked::Hosts(hosts) => hosts.head(reference).await,
             Asked::Registries(registries) => {
-                return Ok(registries.head_manifest(&reference.repository, &reference.target).await?.digest);
+                Ok(registries.head_manifest(&reference.repository, &reference.target).await?.digest)
             }
-            Asked::Mirror(client, base) => (client, base),
-        };
-        let url = url(base, reference, "manifests", &reference.target.to_string());
-        let head =
-            client.head(url).header("accept", MANIFEST_TYPES.join(", ")).send().await?.error_for_status()?;
-        let digest = head.headers().get("docker-content-digest").and_then(|value| value.to_str().ok());
-        Ok(digest.context("the answer has no digest")?.parse()?)
+        }
     }
 
     async fn manifest(&self, reference: &Reference, digest: &Digest) -> anyhow::Result<Bytes> {
         match &self.asked {
+            Asked::Hosts(hosts) => hosts.manifest(reference, digest).await,
             Asked::Registries(registries) => {
                 Ok(registries.manifest(&reference.repository, digest).await?.bytes)
-            }
-            Asked::Mirror(client, base) => {
-                let url = url(base, reference, "manifests", &digest.to_string());
-                let answer = client.get(url).header("accept", MANIFEST_TYPES.join(", ")).send().await?;
-                Ok(answer.error_for_status()?.bytes().await?)
             }
         }
     }
 
     async fn open(&self, reference: &Reference, digest: &Digest, from: u64) -> anyhow::Result<Body> {
         match &self.asked {
+            Asked::Hosts(hosts) => hosts.blob(reference, digest, from).await,
             Asked::Registries(registries) => {
                 let body = registries.blob(&reference.repository, digest, from).await?;
                 Ok(body.stream.map_err(anyhow::Error::from).boxed())
-            }
-            Asked::Mirror(client, base) => {
-                let mut request = client.get(url(base, reference, "blobs", &digest.to_string()));
-                if from > 0 {
-                    request = request.header("range", format!("bytes={from}-"));
-                }
-                let answer = request.send().await?.error_for_status()?;
-                Ok(answer.bytes_stream().map_err(anyhow::Error::from).boxed())
             }
         }
     }
@@ -182,7 +178,8 @@ impl Runtime {
 
 type Body = BoxStream<'static, anyhow::Result<Bytes>>;
 
-fn url(base: &str, reference: &Reference, kind: &str, target: &str) -> String {
-    let repository = &reference.repository;
-    format!("{base}/v2/{}/{kind}/{target}?ns={}", repository.name(), repository.registry())
+/// A connection that was reset: containerd fails the whole pull then, without asking anybody else.
+fn is_reset(error: &anyhow::Error) -> bool {
+    let mut sources = error.chain().filter_map(|source| source.downcast_ref::<io::Error>());
+    sources.any(|source| source.kind() == io::ErrorKind::ConnectionReset)
 }

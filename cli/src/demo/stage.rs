@@ -154,7 +154,7 @@ impl Node {
 
     /// A runtime that asks this node's mirror.
     pub fn runtime(&self) -> anyhow::Result<Runtime> {
-        Runtime::of_mirror(self.mirror.clone())
+        Runtime::of_hosts(vec![self.mirror.clone()])
     }
 
     /// Blob bytes by source.

@@ -18,7 +18,7 @@ type Key = (String, String);
 pub struct Board {
     state: Mutex<State>,
     news: Notify,
-    desired: watch::Sender<Arc<Desired>>,
+    desired: watch::Sender<Option<Arc<Desired>>>,
     welcome: watch::Sender<Option<Welcome>>,
 }
 
@@ -43,8 +43,9 @@ impl Board {
         }
     }
 
-    /// What the node is to have, as it changes. The last value is all there is to know.
-    pub fn desired(&self) -> watch::Receiver<Arc<Desired>> {
+    /// What the node is to have, as it changes; `None` before anybody has said it, which is not the wish to have
+    /// nothing. The last value is all there is to know.
+    pub fn desired(&self) -> watch::Receiver<Option<Arc<Desired>>> {
         self.desired.subscribe()
     }
 
@@ -101,7 +102,7 @@ impl Board {
         state.unsaid.retain(|key| known.contains(key));
         state.known = known;
         drop(state);
-        self.desired.send_replace(Arc::new(desired));
+        self.desired.send_replace(Some(Arc::new(desired)));
     }
 
     /// Everything, for a new stream.

@@ -1,6 +1,7 @@
 //! The agent's configuration.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
@@ -13,9 +14,9 @@ use crate::config::{Config, Docs, Wrong};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub struct AgentConfig {
-    /// This node's name in logs; empty: the host's name.
+    /// This node's name, as the operator knows it; empty: the environment variable `EAGLE_NODE`, or the host's name.
     pub node: String,
-    /// The zone this node is in; empty when there are none.
+    /// The zone this node is in; empty: the environment variable `EAGLE_ZONE`, or what the operator says.
     pub zone: String,
     /// The secret that all members of the cluster share. Swarms of other clusters stay invisible without it.
     pub cluster_key: String,
@@ -33,6 +34,8 @@ pub struct AgentConfig {
     pub cache: Cache,
     /// The registries.
     pub origin: Origin,
+    /// The node's container runtime.
+    pub runtime: Runtime,
     /// The operator, on Kubernetes.
     pub control: Control,
     /// Logs and metrics.
@@ -61,6 +64,47 @@ pub struct Mirror {
     pub negative_ttl: Period,
 }
 
+/// How the node's container runtime is reached and told to use the mirror. All paths are those of the node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, DocumentedFields)]
+#[serde(deny_unknown_fields, default)]
+pub struct Runtime {
+    /// "merge": the agent enters its mirror into the runtime's registry configuration, beside what is there, keeps it
+    /// there, and takes it out when it ends. "off": it touches nothing.
+    pub hosts: Hosts,
+    /// The CRI socket, such as `/run/containerd/containerd.sock`: to see whether the runtime uses the mirror, and to
+    /// pull images for the operator. Empty: neither.
+    pub socket: PathBuf,
+    /// containerd's directory of hosts.toml files, which its `config_path` names; for CRI-O its registries.conf.d.
+    pub certs_dir: PathBuf,
+    /// containerd's own configuration. It is read, never written.
+    pub config_file: PathBuf,
+    /// For which registries the mirror is entered; none: for all of them (containerd only).
+    pub registries: Vec<String>,
+}
+
+impl Default for Runtime {
+    fn default() -> Self {
+        Self {
+            hosts: Hosts::Off,
+            socket: PathBuf::new(),
+            certs_dir: "/etc/containerd/certs.d".into(),
+            config_file: "/etc/containerd/config.toml".into(),
+            registries: Vec::new(),
+        }
+    }
+}
+
+/// Who writes the runtime's registry configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Hosts {
+    /// The agent, beside what is there.
+    Merge,
+    /// Somebody else.
+    #[default]
+    Off,
+}
+
 impl Default for Mirror {
     fn default() -> Self {
         Self {
@@ -83,6 +127,7 @@ impl Config for AgentConfig {
         ("limits", |name| Limits::get_field_docs(name).ok()),
         ("cache", |name| Cache::get_field_docs(name).ok()),
         ("origin", |name| Origin::get_field_docs(name).ok()),
+        ("runtime", |name| Runtime::get_field_docs(name).ok()),
         ("control", |name| Control::get_field_docs(name).ok()),
         ("telemetry", |name| Telemetry::get_field_docs(name).ok()),
     ];
@@ -96,6 +141,21 @@ impl Config for AgentConfig {
         if !self.control.operator.is_empty() && !super::section::is_base_url(&self.control.operator) {
             let problem = format!("{:?} is no base URL: write http://HOST:PORT", self.control.operator);
             return Err(Wrong::new("control.operator", problem));
+        }
+        if self.runtime.hosts == Hosts::Merge && !self.mirror.listen.ip().is_loopback() {
+            let problem = format!(
+                "{} is not on loopback: the runtime of this node is told to ask there, and whoever reaches it can pull",
+                self.mirror.listen
+            );
+            return Err(Wrong::new("mirror.listen", problem));
+        }
+        for (key, path) in [
+            ("runtime.certs_dir", &self.runtime.certs_dir),
+            ("runtime.config_file", &self.runtime.config_file),
+        ] {
+            if !path.is_absolute() {
+                return Err(Wrong::new(key, format!("{} is not an absolute path", path.display())));
+            }
         }
         if self.mirror.blobs_ahead == 0 || self.mirror.concurrent_requests == 0 {
             return Err(Wrong::new("mirror", "blobs_ahead and concurrent_requests must be at least 1"));

@@ -4,6 +4,7 @@ use std::fmt;
 
 use anyhow::Context as _;
 
+use crate::netns::process::Process;
 use crate::netns::site::Site;
 
 /// CPU time used until some moment, seconds.
@@ -26,10 +27,7 @@ impl Sample {
         for node in &site.nodes {
             containerd += node.process().usage()?.cpu_seconds;
         }
-        let registry = site
-            .registry
-            .process()
-            .map_or(Ok(0.0), |process| process.usage().map(|usage| usage.cpu_seconds))?;
+        let registry = site.registry.with_process(Process::usage)?.cpu_seconds;
         let (machine, stolen) = machine()?;
         Ok(Self { containerd, registry, machine, stolen, at: std::time::Instant::now() })
     }

@@ -6,11 +6,13 @@ use anyhow::Context as _;
 use eagle::demo::report::{Bytes, NodeReport, PeakMemory, PerPart, Report};
 use eagle_runtime::process::Usage;
 
-use super::{Args, Scenario, cpu, publish, pull, say, way};
+use super::{Args, Scenario, cpu, publish, pull, way};
+use crate::fleet::Image;
 use crate::netns::containerd::Pulled;
 use crate::netns::eagle::{Eagle, Options, Part};
-use crate::netns::site::{Image, Site};
-use crate::netns::wait::{until, wait};
+use crate::netns::site::Site;
+use crate::say;
+use crate::wait::{until, wait};
 
 /// Longest wait until half of an image is there.
 const HALF: Duration = Duration::from_mins(4);

@@ -13,7 +13,7 @@ use super::cri::{Cri, Login};
 use super::network::Namespace;
 use super::place::Place;
 use super::process::{Output, Process, enter};
-use super::wait::wait;
+use crate::wait::wait;
 use ::eagle::demo::image::Made;
 
 /// Longest wait until it answers.
@@ -200,9 +200,7 @@ fn config(directory: &Path) -> String {
         "internal.v1.opt",
     ]
     .map(|plugin| format!("io.containerd.{plugin}"));
-    // Overlay on overlay does not work; the layers are then copied.
-    let snapshotter =
-        if statfs(directory).is_ok_and(|fs| fs.f_type == OVERLAYFS) { "native" } else { "overlayfs" };
+    let snapshotter = snapshotter(directory);
     format!(
         r#"version = 2
 root = {root}
@@ -228,6 +226,11 @@ disabled_plugins = {off:?}
         cni = place("cni"),
         certs = place("certs.d"),
     )
+}
+
+/// The snapshotter for images kept in `directory`. Overlay on overlay does not work; layers are then copied.
+pub fn snapshotter(directory: &Path) -> &'static str {
+    if statfs(directory).is_ok_and(|fs| fs.f_type == OVERLAYFS) { "native" } else { "overlayfs" }
 }
 
 /// `OVERLAYFS_SUPER_MAGIC`.

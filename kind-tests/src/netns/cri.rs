@@ -54,6 +54,24 @@ struct PullImageResponse {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
+struct ImageStatusRequest {
+    #[prost(message, optional, tag = "1")]
+    image: Option<ImageSpec>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ImageStatusResponse {
+    #[prost(message, optional, tag = "1")]
+    image: Option<Present>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Present {
+    #[prost(string, tag = "1")]
+    id: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
 struct RemoveImageRequest {
     #[prost(message, optional, tag = "1")]
     image: Option<ImageSpec>,
@@ -80,6 +98,13 @@ impl Cri {
         let request = PullImageRequest { image: spec(image), auth: login };
         let response: PullImageResponse = self.call("PullImage", request).await?;
         Ok(response.image_ref)
+    }
+
+    /// Whether `image` is there, unpacked.
+    pub async fn has(&self, image: &str) -> anyhow::Result<bool> {
+        let response: ImageStatusResponse =
+            self.call("ImageStatus", ImageStatusRequest { image: spec(image) }).await?;
+        Ok(response.image.is_some_and(|image| !image.id.is_empty()))
     }
 
     /// Removes `image` and everything that only it needed.

@@ -12,11 +12,11 @@ use serde_json::{Deserializer, Value, json};
 use tokio::net::UnixStream;
 
 use super::folders::Folders;
-use super::http::{Answer, exchange, nothing};
 use super::network::Namespace;
 use super::place::Place;
 use super::process::{Output, Process};
-use super::wait::wait;
+use crate::http::{Answer, exchange, nothing};
+use crate::wait::wait;
 
 /// Longest wait until it answers: it starts a containerd first.
 const START: Duration = Duration::from_secs(30);

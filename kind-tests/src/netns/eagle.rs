@@ -13,14 +13,16 @@ use eagle_core::config::tracker::TrackerConfig;
 use eagle_core::size::ByteSize;
 use eagle_runtime::process::Usage;
 use http::StatusCode;
+use parking_lot::Mutex;
 use serde::Serialize;
 
-use super::http::Server;
 use super::network::Namespace;
 use super::place::Place;
 use super::process::{Output, Process};
-use super::site::{REGISTRY, Site};
-use super::wait::wait;
+use super::server::Server;
+use super::site::Site;
+use crate::fleet::{KEY, REGISTRY, metric_in};
+use crate::wait::wait;
 
 /// Longest wait until a part is ready.
 const START: Duration = Duration::from_secs(20);
@@ -43,6 +45,8 @@ pub struct Eagle {
 pub struct Options {
     /// Most bytes an agent keeps; unless told, as many as by default.
     pub agent_quota: Option<ByteSize>,
+    /// Where agents keep their blobs, the whole file system theirs to fill; unless told, somewhere with the rest.
+    pub agent_caches: Vec<PathBuf>,
     /// How registries are reached; the site's own is added.
     pub origin: Origin,
     /// What is logged.
@@ -52,7 +56,7 @@ pub struct Options {
 /// One process of Eagle.
 #[derive(Debug)]
 pub struct Part {
-    process: Option<Process>,
+    process: Mutex<Option<Process>>,
     namespace: Namespace,
     directory: PathBuf,
     role: &'static str,
@@ -69,7 +73,7 @@ impl Eagle {
             let endpoint = site.registry.endpoint();
             origin.registries.push(Registry { host: REGISTRY.into(), endpoint, ..Registry::default() });
         }
-        let key = "a key of this site only".to_owned();
+        let key = KEY.to_owned();
 
         let namespace = site.attach("tracker", [0, 3])?;
         let trackers = vec![format!("http://{}:7040", namespace.address())];
@@ -90,13 +94,16 @@ impl Eagle {
         let seeder = Part::start(site, namespace, "seeder", &config, admin).await?;
 
         let mut agents = Vec::new();
-        for node in &site.nodes {
+        for (number, node) in site.nodes.iter().enumerate() {
             let (namespace, default) = (node.namespace().clone(), AgentConfig::default());
             let (seeders, trackers) = (seeders.clone(), trackers.clone());
             let mut config = AgentConfig { cluster_key: key.clone(), seeders, trackers, ..default };
             config.node = namespace.part().to_owned();
             config.origin = origin.clone();
             config.cache.directory = site.place.directory().join(namespace.part()).join("cache");
+            if let Some(cache) = options.agent_caches.get(number) {
+                (config.cache.directory, config.cache.min_free) = (cache.clone(), ByteSize(0));
+            }
             config.cache.quota = options.agent_quota.unwrap_or(config.cache.quota);
             config.telemetry = telemetry(config.telemetry);
             let admin = config.telemetry.admin.port();
@@ -120,13 +127,13 @@ impl Part {
         let text = toml::to_string(config).context("a configuration that is no TOML")?;
         std::fs::write(directory.join(format!("{role}.toml")), text)
             .context("cannot write a configuration")?;
-        let mut part = Self { process: None, namespace, directory, role, admin };
+        let part = Self { process: Mutex::new(None), namespace, directory, role, admin };
         part.resume(&site.place).await?;
         Ok(part)
     }
 
     /// Starts it again after [`Part::kill`].
-    pub async fn resume(&mut self, place: &Place) -> anyhow::Result<()> {
+    pub async fn resume(&self, place: &Place) -> anyhow::Result<()> {
         let executable = executable()?.display().to_string();
         let config = self.directory.join(format!("{}.toml", self.role)).display().to_string();
         let log = self.directory.join(format!("{}.log", self.role));
@@ -139,25 +146,25 @@ impl Part {
             Ok(server.get("/ready").await.is_ok_and(|answer| answer.status == StatusCode::OK).then_some(()))
         })
         .await?;
-        self.process = Some(process);
+        *self.process.lock() = Some(process);
         Ok(())
     }
 
     /// Ends it as a power cut would.
-    pub fn kill(&mut self) {
-        self.process = None;
+    pub fn kill(&self) {
+        *self.process.lock() = None;
     }
 
-    /// Its process, while it runs.
-    pub fn process(&self) -> anyhow::Result<&Process> {
-        self.process
-            .as_ref()
-            .with_context(|| format!("the {} of {} was ended", self.role, self.namespace.part()))
+    /// Does something with its process; fails if it was ended.
+    pub fn with_process<T>(&self, what: impl FnOnce(&Process) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let process = self.process.lock();
+        let ended = || format!("the {} of {} was ended", self.role, self.namespace.part());
+        process.as_ref().with_context(ended).and_then(what)
     }
 
     /// What it uses.
     pub fn usage(&self) -> anyhow::Result<Usage> {
-        self.process()?.usage()
+        self.with_process(Process::usage)
     }
 
     /// Where it runs.
@@ -174,8 +181,7 @@ impl Part {
     pub async fn metric(&self, name: &str) -> anyhow::Result<u64> {
         let answer = self.admin().get("/metrics").await?.expect(StatusCode::OK)?;
         let text = std::str::from_utf8(&answer.body)?;
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value.map_or(Ok(0), |value| value.parse().with_context(|| format!("{name} is {value}")))
+        metric_in(text, name)
     }
 
     /// The blob bytes that an agent has counted, by source.

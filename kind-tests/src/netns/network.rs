@@ -119,6 +119,17 @@ impl Namespace {
         Ok(TcpListener::from_std(listener)?)
     }
 
+    /// Runs `line`, a program and its arguments separated by blanks, within this namespace.
+    pub fn run(&self, line: &str) -> anyhow::Result<()> {
+        run(super::process::enter(self).args(line.split(' ')))
+    }
+
+    /// Sets a setting of this namespace's network, such as `ipv4/ip_forward`.
+    pub fn set(&self, setting: &str, value: &str) -> anyhow::Result<()> {
+        let file = Path::new("/proc/sys/net").join(setting);
+        self.inside(|| std::fs::write(&file, value)).with_context(|| format!("cannot set {setting}"))
+    }
+
     /// Bytes received and sent on its link so far, all headers included.
     pub fn traffic(&self) -> anyhow::Result<(u64, u64)> {
         let text = self.inside(|| std::fs::read_to_string("/proc/thread-self/net/dev"))?;

@@ -14,6 +14,8 @@ use anyhow::{Context as _, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use super::groups;
+
 /// The environment variable by which a fleet's processes are known.
 pub const MARK: &str = "EAGLE_KIND_TESTS";
 /// Directories are named after this.
@@ -101,10 +103,13 @@ fn remove_leftovers(parent: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Ends the processes, removes the namespaces and mounts, then the directory.
+/// Ends the processes, removes their groups, the namespaces and mounts, then the directory.
 fn remove(directory: &Path) -> anyhow::Result<()> {
-    kill_marked(directory)?;
     let prefix = format!("{NAMESPACE}{}-", name_of(directory).context("no fleet's directory")?);
+    // First those that start others.
+    kill(|| marked(directory))?;
+    kill(|| groups::processes(&prefix))?;
+    groups::remove(&prefix)?;
     if let Ok(namespaces) = std::fs::read_dir("/run/netns") {
         for namespace in namespaces {
             let name = namespace?.file_name();
@@ -123,12 +128,12 @@ fn remove(directory: &Path) -> anyhow::Result<()> {
     std::fs::remove_dir_all(directory).context("cannot remove the directory")
 }
 
-/// Kills every process that carries the mark of `directory`, and waits until they are gone.
-fn kill_marked(directory: &Path) -> anyhow::Result<()> {
+/// Kills every process that `find` finds, until it finds none.
+fn kill(find: impl Fn() -> anyhow::Result<Vec<OwnedFd>>) -> anyhow::Result<()> {
     let deadline = Instant::now() + GONE;
     loop {
         // A process that is just being started by one of them is seen in the next round.
-        let found: Vec<OwnedFd> = marked(directory)?;
+        let found = find()?;
         if found.is_empty() {
             return Ok(());
         }

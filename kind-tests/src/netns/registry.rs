@@ -9,14 +9,17 @@ use anyhow::Context as _;
 use eagle_core::digest::Digest;
 use eagle_core::oci::{Descriptor, Document};
 use http::{HeaderValue, Method, Request, StatusCode, header};
+use parking_lot::Mutex;
 use serde_json::json;
 
 use super::gate::{Gate, Guard};
-use super::http::{Answer, Body, Server, file, nothing, whole};
 use super::network::Namespace;
 use super::place::Place;
 use super::process::{Output, Process};
-use super::wait::{until, wait};
+use super::server::Server;
+use crate::fleet::Traffic;
+use crate::http::{Answer, Body, file, nothing, whole};
+use crate::wait::{until, wait};
 use ::eagle::demo::image::Made;
 
 /// Where it listens.
@@ -27,19 +30,10 @@ const START: Duration = Duration::from_secs(20);
 /// A registry in a namespace of its own.
 #[derive(Debug)]
 pub struct Registry {
-    process: Option<Process>,
+    process: Mutex<Option<Process>>,
     namespace: Namespace,
     directory: PathBuf,
     guard: Guard,
-}
-
-/// Blobs that left a registry.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Answered GETs.
-    pub gets: u64,
-    /// Their bytes.
-    pub bytes: u64,
 }
 
 /// How much of a registry's log has been read: what comes later is counted.
@@ -68,13 +62,13 @@ impl Registry {
         }
         // JSON is YAML.
         std::fs::write(directory.join("config.yml"), config.to_string())?;
-        let mut registry = Self { process: None, namespace, directory, guard };
+        let registry = Self { process: Mutex::new(None), namespace, directory, guard };
         registry.resume(place).await?;
         Ok(registry)
     }
 
     /// Starts it again after [`Registry::kill`].
-    pub async fn resume(&mut self, place: &Place) -> anyhow::Result<()> {
+    pub async fn resume(&self, place: &Place) -> anyhow::Result<()> {
         let config = self.directory.join("config.yml").display().to_string();
         let output = Output { out: &self.log(), errors: &self.directory.join("errors") };
         let command = ["docker-registry", "serve", &config];
@@ -85,18 +79,18 @@ impl Registry {
             Ok(server.get("/v2/").await.is_ok().then_some(()))
         })
         .await?;
-        self.process = Some(process);
+        *self.process.lock() = Some(process);
         Ok(())
     }
 
     /// Ends it at once.
-    pub fn kill(&mut self) {
-        self.process = None;
+    pub fn kill(&self) {
+        *self.process.lock() = None;
     }
 
-    /// Its process, while it runs.
-    pub fn process(&self) -> Option<&Process> {
-        self.process.as_ref()
+    /// Does something with its process; fails if it was ended.
+    pub fn with_process<T>(&self, what: impl FnOnce(&Process) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        self.process.lock().as_ref().context("the registry was ended").and_then(what)
     }
 
     /// Where nodes reach it.
@@ -117,12 +111,38 @@ impl Registry {
         self.directory.join("access.log")
     }
 
-    /// Pushes the image in `layout` as `repository`:`tag`.
+    /// Pushes the first image of `layout`, an OCI image layout, as `repository`:`tag`.
+    pub async fn push_layout(&self, layout: &Path, repository: &str, tag: &str) -> anyhow::Result<()> {
+        let path = layout.join("index.json");
+        let index = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let Document::Index(manifests) = Document::parse(&index) else {
+            anyhow::bail!("{} is no index", path.display());
+        };
+        let first = manifests.first().with_context(|| format!("{} names no image", path.display()))?;
+        self.push_digest(layout, first.digest, repository, tag).await
+    }
+
+    /// Pushes the image `made` in `layout` as `repository`:`tag`.
     pub async fn push(&self, layout: &Path, made: &Made, repository: &str, tag: &str) -> anyhow::Result<()> {
+        self.push_digest(layout, made.digest, repository, tag).await
+    }
+
+    async fn push_digest(
+        &self,
+        layout: &Path,
+        digest: Digest,
+        repository: &str,
+        tag: &str,
+    ) -> anyhow::Result<()> {
         let authorization = self.guard.authorization(repository)?;
         let push =
             Push { server: self.server(), blobs: layout.join("blobs/sha256"), repository, authorization };
-        Box::pin(push.manifest(made.digest, tag)).await.with_context(|| format!("push of {repository}:{tag}"))
+        Box::pin(push.manifest(digest, tag)).await.with_context(|| format!("push of {repository}:{tag}"))
+    }
+
+    /// From its first start on.
+    pub fn beginning() -> Mark {
+        Mark(0)
     }
 
     /// From here on.

@@ -8,10 +8,8 @@ use super::containerd::Containerd;
 use super::network::{Namespace, Network};
 use super::place::Place;
 use super::registry::Registry;
-use ::eagle::demo::image::{self, ImageSpec, Made};
-
-/// The name of the registry in image references. It does not resolve: where it is, is configuration.
-pub const REGISTRY: &str = "registry.test";
+use crate::fleet::{Image, REGISTRY};
+use ::eagle::demo::image::{self, ImageSpec};
 
 /// What a site is like.
 #[derive(Clone, Debug)]
@@ -40,15 +38,6 @@ pub struct Site {
     /// What it all leaves on the machine; dropped last.
     pub place: Place,
     link: Rate,
-}
-
-/// An image in the registry.
-#[derive(Clone, Debug)]
-pub struct Image {
-    /// What a runtime is asked for.
-    pub reference: String,
-    /// What is in it.
-    pub made: Made,
 }
 
 impl Site {

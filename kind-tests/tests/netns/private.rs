@@ -5,11 +5,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use eagle::demo::image::{self, ImageSpec, Made};
 use eagle_core::config::section::{self, Origin};
 use eagle_core::size::Rate;
+use eagle_kind_tests::http::nothing;
 use eagle_kind_tests::netns::containerd::Way;
 use eagle_kind_tests::netns::eagle::{Eagle, MIRROR, Options};
 use eagle_kind_tests::netns::gate::{Gate, login};
-use eagle_kind_tests::netns::http::{Server, nothing};
 use eagle_kind_tests::netns::registry::Registry;
+use eagle_kind_tests::netns::server::Server;
 use eagle_kind_tests::netns::site::{Settings, Site};
 
 /// A site, and a registry behind `gate` beside its own.

@@ -9,6 +9,8 @@
 const SETTLE: u32 = 1;
 /// Seconds without a trial after one that did not help.
 const REST: u32 = 10;
+/// Seconds without a trial after a quiet time: the first one is not a whole one.
+const START: u32 = 2;
 
 /// The number, and how it is found.
 #[derive(Debug)]
@@ -28,7 +30,7 @@ enum State {
 impl Width {
     /// At most `most`, at least one.
     pub fn new(most: usize) -> Self {
-        Self { free: 1, most: most.max(1), bytes: 0, state: State::Resting { seconds: 0 } }
+        Self { free: 1, most: most.max(1), bytes: 0, state: State::Resting { seconds: START } }
     }
 
     /// How many ingests may run now.
@@ -44,7 +46,7 @@ impl Width {
             // Nobody to try with: what was learnt of one image's registry need not hold for the next.
             State::Resting { .. } if waiting == 0 && rate == 0 => {
                 self.free = 1;
-                State::Resting { seconds: 0 }
+                State::Resting { seconds: START }
             }
             State::Resting { seconds: 0 } if waiting > 0 && self.free < self.most && rate > 0 => {
                 self.free += 1;
@@ -96,11 +98,11 @@ mod tests {
     #[test]
     fn a_quiet_seeder_begins_with_one_again() {
         let mut width = Width::new(8);
-        width.tick(1000, 3);
-        width.tick(3000, 3);
-        width.tick(5000, 3);
+        for bytes in [100, 1100, 2100, 4100, 6100] {
+            width.tick(bytes, 3);
+        }
         assert_eq!(width.free(), 2);
-        width.tick(5000, 0);
+        width.tick(6100, 0);
         assert_eq!(width.free(), 1);
     }
 }

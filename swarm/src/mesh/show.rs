@@ -15,7 +15,7 @@ use super::{Action, Mesh};
 
 impl<K: Copy + Eq> Mesh<K> {
     pub(super) fn is_named_to(&self, link: &Link<K>) -> bool {
-        self.names_to(link.kind)
+        !link.grants && self.names_to(link.kind)
     }
 
     /// Names pieces while there is room: first copies before second ones.
@@ -122,18 +122,21 @@ impl<K: Copy + Eq> Mesh<K> {
         out.push(Action::Tell { peer: link.key, piece });
     }
 
-    /// Takes back names that link `at` does not take up: nothing requested within `late`, nothing moving within `dead`.
+    /// Takes back names that link `at` does not take up: nothing requested within `late`, although nothing else is on its way
+    /// to it, or nothing moving within `dead`.
     pub(super) fn expire_named(&mut self, at: usize, late: Duration, dead: Duration) {
-        if self.links[at].named.is_empty() {
+        if self.links[at].grants || self.links[at].named.is_empty() {
             return;
         }
         let now = self.now;
         let link = &mut self.links[at];
         let frozen = now.saturating_sub(link.last_moved) >= dead;
+        // It asks for so much at a time; on a full uplink the next names wait longer than anybody is late.
+        let busy = !frozen && link.named.iter().any(|named| named.requested);
         let mut expired = Vec::new();
         link.named.retain(|named| {
             let age = now.saturating_sub(named.at);
-            let over = if named.requested { frozen && age >= dead } else { age >= late };
+            let over = if named.requested { frozen && age >= dead } else { !busy && age >= late };
             if over {
                 expired.push(named.piece);
             }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::support::{Member, SWARM, blob, engine, eventually, layout, limited, unlimited};
 
-fn ingest(seeder: &Member, agents: &[Member], blob: &[u8], pieces: std::ops::Range<u32>) {
+pub(crate) fn ingest(seeder: &Member, agents: &[Member], blob: &[u8], pieces: std::ops::Range<u32>) {
     let hashes = MemoryPieces::hashes(layout(blob), blob);
     for piece in pieces {
         let range = layout(blob).range_of(piece);

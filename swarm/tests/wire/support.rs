@@ -57,15 +57,30 @@ pub(crate) fn limited(rate: u64) -> Arc<HostLimits> {
 }
 
 pub(crate) async fn engine(role: Role, limits: Arc<HostLimits>, shutdown: &CancellationToken) -> Engine {
+    engine_that(false, role, limits, shutdown)
+}
+
+fn engine_that(grants: bool, role: Role, limits: Arc<HostLimits>, shutdown: &CancellationToken) -> Engine {
     let mut config = EngineConfig::new(PeerId::new(rand::random()), "127.0.0.1:0".parse().unwrap(), role);
     config.lazy_idle = Duration::ZERO;
+    config.grants = grants;
     Engine::start(config, limits, shutdown.clone()).unwrap()
 }
 
 impl Member {
     pub(crate) async fn start(role: Role, pieces: MemoryPieces, limits: Arc<HostLimits>) -> Self {
+        Self::start_that(false, role, pieces, limits)
+    }
+
+    /// One that speaks GRANT or does not.
+    pub(crate) fn start_that(
+        grants: bool,
+        role: Role,
+        pieces: MemoryPieces,
+        limits: Arc<HostLimits>,
+    ) -> Self {
         let shutdown = CancellationToken::new();
-        let engine = engine(role, limits, &shutdown).await;
+        let engine = engine_that(grants, role, limits, &shutdown);
         let pieces = Arc::new(pieces);
         let spec = SwarmSpec { id: SWARM, layout: pieces.layout(), seeding: role == Role::Seeder };
         let swarm = engine.join(spec, pieces.clone()).unwrap();

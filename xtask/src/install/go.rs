@@ -30,14 +30,55 @@ struct Module {
     tags: &'static str,
 }
 
+/// By these, all of Kubernetes' programs know their version.
+const KUBERNETES: [&str; 3] = [
+    "k8s.io/component-base/version.gitVersion={version}",
+    "k8s.io/component-base/version.gitMajor={major}",
+    "k8s.io/component-base/version.gitMinor={minor}",
+];
+
 /// Everything that is built. A new program is a new line here and a directory below `xtask/tools`.
-const MODULES: &[Module] = &[Module {
-    folder: "helm",
-    programs: &[("helm", "helm.sh/helm/v4/cmd/helm")],
-    versioned: "helm.sh/helm/v4",
-    variables: &["helm.sh/helm/v4/internal/version.version={version}"],
-    tags: "",
-}];
+const MODULES: &[Module] = &[
+    Module {
+        folder: "helm",
+        programs: &[("helm", "helm.sh/helm/v4/cmd/helm")],
+        versioned: "helm.sh/helm/v4",
+        variables: &["helm.sh/helm/v4/internal/version.version={version}"],
+        tags: "",
+    },
+    Module {
+        folder: "containerd",
+        programs: &[
+            ("containerd", "github.com/containerd/containerd/v2/cmd/containerd"),
+            ("containerd-shim-runc-v2", "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2"),
+        ],
+        versioned: "github.com/containerd/containerd/v2",
+        variables: &["github.com/containerd/containerd/v2/version.Version={version}"],
+        // Snapshotters that need C libraries or a kernel that not every machine has.
+        tags: "no_btrfs,no_zfs,no_devmapper,no_aufs",
+    },
+    Module {
+        folder: "coredns",
+        programs: &[("coredns", ".")],
+        versioned: "github.com/coredns/coredns",
+        variables: &[],
+        tags: "",
+    },
+    Module {
+        folder: "kubernetes",
+        programs: &[
+            ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
+            ("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager"),
+            ("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler"),
+            ("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy"),
+            ("kubelet", "k8s.io/kubernetes/cmd/kubelet"),
+            ("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
+        ],
+        versioned: "k8s.io/kubernetes",
+        variables: &KUBERNETES,
+        tags: "",
+    },
+];
 
 /// Why nothing can be built here; `None` if it can.
 pub(crate) fn obstacle() -> Option<String> {

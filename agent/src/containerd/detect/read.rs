@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::DetectError;
 
@@ -25,7 +25,7 @@ pub(super) fn read(file: &Path) -> Result<Files, DetectError> {
     let mut files = Files::default();
     let Some(first) = parse(file)? else { return Ok(files) };
     let mut pending = VecDeque::from(imports(file, &first));
-    let mut seen = HashSet::from([file.to_owned()]);
+    let mut seen = HashSet::from([clean(file)]);
     files.tables.push(first);
     while let Some(path) = pending.pop_front() {
         if !seen.insert(path.clone()) {
@@ -59,7 +59,7 @@ fn parse(path: &Path) -> Result<Option<toml::Table>, DetectError> {
     }
     let table = text.parse().map_err(|error: toml::de::Error| {
         let at = error.span().map_or(0, |span| span.start.min(text.len()));
-        let line = text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
         DetectError::Syntax { file: path.to_owned(), line, problem: error.message().to_owned() }
     })?;
     Ok(Some(table))
@@ -70,12 +70,26 @@ fn imports(file: &Path, table: &toml::Table) -> Vec<PathBuf> {
     let around = file.parent().unwrap_or(Path::new("/"));
     let names = table.get("imports").and_then(toml::Value::as_array).into_iter().flatten();
     // An absolute name stays what it is when it is joined.
-    let paths = names.filter_map(toml::Value::as_str).map(|name| around.join(name));
+    let paths = names.filter_map(toml::Value::as_str).map(|name| clean(&around.join(name)));
     paths
         .flat_map(|path| {
             if path.as_os_str().as_encoded_bytes().contains(&b'*') { fitting(&path) } else { vec![path] }
         })
         .collect()
+}
+
+/// Without `.` and `..`, by the text alone, as containerd does it: a file is known by this name when it is met again.
+fn clean(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::new(), |mut clean, part| {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                clean.pop();
+            }
+            _ => clean.push(part),
+        }
+        clean
+    })
 }
 
 /// The files of a directory whose names fit. Only `*` is special: nobody writes more into `imports`.

@@ -77,8 +77,8 @@ impl Settings {
         for file in files {
             plugins.extend(section(file, "plugins").cloned().unwrap_or_default());
         }
-        let versions = files.iter().filter(|file| file.contains_key("version")).map(version);
-        let name = if versions.last().unwrap_or(1) == 1 { CRI_1 } else { CRI_2 };
+        let mut versions = files.iter().filter(|file| file.contains_key("version")).map(version);
+        let name = if versions.next_back().unwrap_or(1) == 1 { CRI_1 } else { CRI_2 };
         let empty = Table::new();
         let cri = section(&plugins, name).unwrap_or(&empty);
         let mut settings = Self::default();

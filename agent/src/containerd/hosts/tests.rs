@@ -90,7 +90,7 @@ fn file() -> impl Strategy<Value = String> {
             }
             for (name, (comment, body)) in names.iter().zip(&bodies) {
                 let body = if body == "\n" { "]\n" } else { body };
-                text += &format!("{comment}[host.\"{name}\"{body}");
+                write!(text, "{comment}[host.\"{name}\"{body}").unwrap();
             }
             if !tail_first && (!is_host || names.is_empty()) {
                 text += tail;

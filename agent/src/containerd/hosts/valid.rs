@@ -17,7 +17,7 @@ pub(super) fn parse(text: &str) -> Result<Document<String>, HostsError> {
     }
     let document = Document::parse(text.to_owned()).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start.min(text.len()));
-        let line = text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
         syntax(line, error.message())
     })?;
     let root: &dyn TableLike = document.as_table();

@@ -146,7 +146,7 @@ fn certificates(directory: &Path) -> Result<Certificates, Problem> {
     };
     let clients = names.iter().filter_map(client).collect();
     Ok(Certificates {
-        authorities: names.iter().filter(|name| name.ends_with(".crt")).cloned().collect(),
+        authorities: names.iter().filter(|name| name.strip_suffix(".crt").is_some()).cloned().collect(),
         clients,
     })
 }

@@ -130,7 +130,7 @@ fn every_directory_gets_an_entry_and_everything_is_given_back() {
     symlink("nowhere", node.certs_d().join("dangling.example/hosts.toml")).unwrap();
     fs::set_permissions(
         node.certs_d().join("docker.io/hosts.toml"),
-        fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o600)),
+        std::os::unix::fs::PermissionsExt::from_mode(0o600),
     )
     .unwrap();
     let before = tree(node.root.path());
@@ -251,6 +251,16 @@ fn a_directory_of_docker_hub_and_others_names_no_server() {
     assert!(!node.read("quay.io/hosts.toml").contains("server"));
     node.uninstall();
     assert_eq!(tree(node.root.path()), before);
+}
+
+#[test]
+fn a_directory_with_two_names_goes_once_and_as_a_whole() {
+    let node = Node::new();
+    node.write("x/ca.crt", "CERTIFICATE");
+    node.install(&[]);
+    symlink("_default", node.certs_d().join("a.local")).unwrap();
+    assert_eq!(node.uninstall(), words(&[("_default", "Deleted"), ("x", "Deleted")]));
+    assert!(!node.certs_d().join("_default").is_dir());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The agents: a DaemonSet on the nodes' own network.
 //!
-//! What an agent needs of its node, and nothing more: its cache directory, the runtime's registry configuration, the
+//! What an agent needs of its node, and nothing more: its cache directory, the runtime's configuration directory, the
 //! directory of the runtime's socket (not the socket itself: a restarted runtime makes a new one). Root without any
 //! capability, because those files belong to root.
 
@@ -75,10 +75,18 @@ fn host(cluster: &ValidatedCluster) -> (Vec<Volume>, Vec<VolumeMount>) {
         pod::mount("token", TOKEN_DIRECTORY, true),
     ];
     if runtime.hosts == Hosts::Merge {
-        volumes.push(path("certs", &runtime.certs_dir, "DirectoryOrCreate"));
-        mounts.push(pod::mount("certs", &runtime.certs_dir, false));
+        let directory = configuration_directory(&runtime.certs_dir);
+        volumes.push(path("certs", directory, "DirectoryOrCreate"));
+        mounts.push(pod::mount("certs", directory, false));
     }
     (volumes, mounts)
+}
+
+/// The directory around `certs_dir`: there the runtime's own configuration is read, and a `certs_dir` that the agent
+/// creates goes again when the agent leaves. A directory directly under the root, such as `/etc`, is never handed out.
+fn configuration_directory(certs_dir: &str) -> &str {
+    let around = certs_dir.rsplit_once('/').map_or("", |(around, _)| around);
+    if around.matches('/').count() >= 2 { around } else { certs_dir }
 }
 
 fn path(name: &str, path: &str, type_: &str) -> Volume {
@@ -117,5 +125,26 @@ fn int_or_string(value: &CountOrShare) -> IntOrString {
     match value {
         CountOrShare::Count(count) => IntOrString::Int(i32::try_from(*count).unwrap_or(i32::MAX)),
         CountOrShare::Share(share) => IntOrString::String(share.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::configuration_directory;
+
+    #[test]
+    fn the_directory_around_is_handed_out_unless_it_is_everybodys() {
+        for (certs_dir, handed_out) in [
+            ("/etc/containerd/certs.d", "/etc/containerd"),
+            (
+                "/var/lib/rancher/k3s/agent/etc/containerd/certs.d",
+                "/var/lib/rancher/k3s/agent/etc/containerd",
+            ),
+            ("/etc/containers/registries.conf.d", "/etc/containers"),
+            ("/etc/certs.d", "/etc/certs.d"),
+            ("/certs.d", "/certs.d"),
+        ] {
+            assert_eq!(configuration_directory(certs_dir), handed_out);
+        }
     }
 }

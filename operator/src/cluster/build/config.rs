@@ -4,13 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
-use eagle_core::config::agent::{AgentConfig, Mirror};
+use eagle_core::config::agent::{AgentConfig, Hosts, Mirror, Runtime};
 use eagle_core::config::section::{Access, Cache, Control, Limits, Origin, Peer, Registry, Telemetry};
 use eagle_core::config::seeder::{Api, SeederConfig};
 use eagle_core::config::tracker::TrackerConfig;
 use eagle_core::config::{Config, Wrong};
 use eagle_core::digest::Digest;
+use eagle_crds::eagle_cluster::node_part;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 
@@ -102,6 +104,7 @@ pub fn agent(cluster: &ValidatedCluster) -> Result<Rendered, BuildError> {
             registries: cluster.registries.iter().map(without_login).collect(),
             ..defaults.origin
         },
+        runtime: runtime(&cluster.runtime),
         control: Control {
             operator: cluster.control_url.clone(),
             token_file: format!("{TOKEN_DIRECTORY}/token").into(),
@@ -110,6 +113,22 @@ pub fn agent(cluster: &ValidatedCluster) -> Result<Rendered, BuildError> {
         ..AgentConfig::default()
     };
     Rendered::new(Part::Agent, &config)
+}
+
+/// The runtime's files have the same paths in the agents' containers as on the node.
+fn runtime(runtime: &node_part::Runtime) -> Runtime {
+    let certs_dir = PathBuf::from(&runtime.certs_dir);
+    Runtime {
+        hosts: match runtime.hosts {
+            node_part::Hosts::Merge => Hosts::Merge,
+            node_part::Hosts::Off => Hosts::Off,
+        },
+        socket: PathBuf::from(&runtime.socket),
+        // Beside each other with containerd's own defaults, and with those who move them together, such as K3s.
+        config_file: certs_dir.with_file_name("config.toml"),
+        certs_dir,
+        registries: runtime.registries.clone(),
+    }
 }
 
 /// Of the seeders.

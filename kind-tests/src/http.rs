@@ -1,22 +1,19 @@
-//! HTTP from within a namespace: one request, one connection.
+//! HTTP over a connection that somebody else has made: one request, one whole answer.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
-use http::{HeaderMap, Method, Request, StatusCode, header};
+use http::{HeaderMap, Request, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Frame;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::ReaderStream;
-
-use super::network::Namespace;
 
 /// Longest wait for a whole answer.
 const ANSWER: Duration = Duration::from_mins(2);
@@ -25,15 +22,6 @@ const CHUNK: usize = 256 << 10;
 
 /// What is sent.
 pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
-
-/// A server, reached from within a namespace.
-#[derive(Clone, Debug)]
-pub struct Server {
-    /// Where requests are sent from.
-    pub from: Namespace,
-    /// Where it listens.
-    pub address: SocketAddr,
-}
 
 /// A whole answer.
 #[derive(Clone, Debug)]
@@ -44,24 +32,6 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// Its body.
     pub body: Bytes,
-}
-
-impl Server {
-    /// Sends one request; the whole answer.
-    pub async fn send(&self, mut request: Request<Body>) -> anyhow::Result<Answer> {
-        let shown = format!("{} http://{}{}", request.method(), self.address, request.uri());
-        request.headers_mut().insert(header::HOST, self.address.to_string().parse()?);
-        let answer = async {
-            let stream = self.from.connect(self.address).await?;
-            exchange(stream, request).await
-        };
-        answer.await.context(shown)
-    }
-
-    /// GET of `path`.
-    pub async fn get(&self, path: &str) -> anyhow::Result<Answer> {
-        self.send(Request::builder().method(Method::GET).uri(path).body(nothing())?).await
-    }
 }
 
 impl Answer {

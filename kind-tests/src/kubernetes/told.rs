@@ -1,0 +1,40 @@
+//! When agents were told of a prefetch: what they have said about it, with the time at which the runtime took it down.
+
+use std::fs::{read_dir, read_to_string};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::Context as _;
+
+use super::cluster::Cluster;
+
+/// What an agent says when it begins.
+const BEGINS: &str = "prefetch begins";
+
+/// When the first agent began with `image`.
+pub fn first_told(cluster: &Cluster, image: &str) -> anyhow::Result<SystemTime> {
+    let mut first: Option<SystemTime> = None;
+    for node in cluster.nodes() {
+        for log in logs(&node.machine().outside("/var/log/pods"))? {
+            let text = read_to_string(&log).with_context(|| format!("cannot read {}", log.display()))?;
+            let line = text.lines().find(|line| line.contains(BEGINS) && line.contains(image));
+            if let Some((at, _)) = line.and_then(|line| line.split_once(' ')) {
+                let at = humantime::parse_rfc3339(at).with_context(|| format!("no time: {at}"))?;
+                first = Some(first.map_or(at, |first| first.min(at)));
+            }
+        }
+    }
+    first.with_context(|| format!("no agent has begun with {image}"))
+}
+
+/// The logs of agents' containers: `NAMESPACE_POD_UID/agent/0.log`.
+fn logs(pods: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for pod in read_dir(pods).with_context(|| format!("cannot list {}", pods.display()))? {
+        let agent = pod?.path().join("agent");
+        for log in read_dir(agent).into_iter().flatten() {
+            found.push(log?.path());
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,22 @@
+//! Where the programs are that were built for the tests.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, ensure};
+
+/// The directory that they are in: under `$EAGLE_CACHE`, or `~/.cache/eagle`.
+pub fn directory() -> anyhow::Result<PathBuf> {
+    let cache = match std::env::var_os("EAGLE_CACHE") {
+        Some(cache) => PathBuf::from(cache),
+        None => PathBuf::from(std::env::var_os("HOME").context("neither EAGLE_CACHE nor HOME is set")?)
+            .join(".cache/eagle"),
+    };
+    Ok(cache.join("tools/bin"))
+}
+
+/// The program `name`.
+pub fn program(name: &str) -> anyhow::Result<String> {
+    let path = directory()?.join(name);
+    ensure!(path.is_file(), "no {}: run `cargo xtask test --only install`", path.display());
+    Ok(path.display().to_string())
+}

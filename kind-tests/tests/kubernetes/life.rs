@@ -1,0 +1,266 @@
+//! The whole life of Eagle in one cluster, from its installation to its removal. The steps build on each other and share
+//! the cluster, which takes longer to start than most of them.
+
+use std::time::{Duration, Instant};
+
+use eagle::demo::report::Bytes;
+use eagle_core::size::Rate;
+use eagle_kind_tests::fleet::Image;
+use eagle_kind_tests::kubernetes::cluster::Cluster;
+use eagle_kind_tests::kubernetes::eagle::{
+    self as installed, NAMESPACE, bytes, configuration, eagle_cluster, pods,
+};
+use eagle_kind_tests::kubernetes::told::first_told;
+use eagle_kind_tests::kubernetes::workload::{daemon_set, deployment, publish};
+use eagle_kind_tests::wait::until;
+use serde_json::{Value, json};
+
+/// Longest wait for anything that the cluster is to bring about. Most takes seconds; the machine may be busy.
+const SOON: Duration = Duration::from_secs(180);
+/// The same for kubectl.
+const TIMEOUT: &str = "--timeout=180s";
+/// Bytes of a layer. Above the size from which the swarm is used, below what makes a pull long.
+const LAYER: u64 = 8 << 20;
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root"]
+async fn from_installation_to_removal() {
+    let mut steps = Steps(Instant::now());
+    let link = Rate::per_second(50_000_000);
+    let mut cluster = Cluster::start(std::env::temp_dir(), 3, link).await.unwrap();
+    steps.done("a cluster of 3 nodes");
+    let before: Vec<_> = cluster.nodes().iter().map(|node| configuration(node).unwrap()).collect();
+
+    installed::push_image(&cluster, "v1").await.unwrap();
+    installed::install(&cluster, "v1").await.unwrap();
+    steps.done("helm install: CRDs, operator");
+    cluster.kubectl().apply(&eagle_cluster(&cluster, &json!({}))).await.unwrap();
+    ready(&cluster, "eaglecluster/main").await;
+    steps.done("kubectl apply EagleCluster: all agents ready, all mirrors seen in use");
+    for node in cluster.nodes() {
+        assert_ne!(configuration(node).unwrap(), before[0], "{} does not know its agent", node.name());
+    }
+
+    a_rollout(&cluster).await;
+    steps.done("a DaemonSet's new image on 3 nodes");
+    a_prefetch(&cluster).await;
+    steps.done("ImagePrefetch, kubectl wait");
+    a_prefetched_rollout(&cluster).await;
+    steps.done("a Deployment's new image on all nodes before its Pods need it");
+    a_new_node(&mut cluster).await;
+    steps.done("a node joins and gets agent and images");
+    nothing_has_restarted(&cluster).await;
+    parts_lost_during_pulls(&cluster).await;
+    steps.done("agent, seeder, tracker and operator Pods deleted during pulls");
+    a_new_configuration(&cluster).await;
+    steps.done("a new configuration is rolled out");
+    an_upgrade(&cluster).await;
+    steps.done("helm upgrade: all parts run the new image");
+    removal(&cluster).await;
+    steps.done("helm uninstall: nothing left");
+    for (node, before) in cluster.nodes().iter().zip(&before) {
+        assert_eq!(&configuration(node).unwrap(), before, "{} is not as it was", node.name());
+    }
+}
+
+/// Every byte from other nodes or seeders, each blob once from the registry.
+async fn a_rollout(cluster: &Cluster) {
+    let image = publish(&cluster.site, "app/rollout", 3, LAYER, 1).await.unwrap();
+    let (mark, before) = (cluster.site.registry.mark().unwrap(), bytes(cluster).await.unwrap());
+    cluster.kubectl().apply(&daemon_set("rollout", &image.reference)).await.unwrap();
+    cluster.kubectl().run(&["rollout", "status", "daemonset/rollout", TIMEOUT]).await.unwrap();
+    came_through_eagle(&image, &before, &bytes(cluster).await.unwrap());
+    let left = cluster.site.registry.traffic(mark).await.unwrap();
+    assert_eq!((left.gets, left.bytes), (5, image.made.bytes), "program, 3 layers and configuration, once");
+}
+
+async fn a_prefetch(cluster: &Cluster) {
+    let image = publish(&cluster.site, "app/prefetch", 2, LAYER, 2).await.unwrap();
+    let before = bytes(cluster).await.unwrap();
+    let applied = std::time::SystemTime::now();
+    let spec = json!({ "images": [{ "image": image.reference }] });
+    cluster.kubectl().apply(&prefetch("web", &spec)).await.unwrap();
+    ready(cluster, "imageprefetch/web").await;
+    let told = first_told(cluster, &image.reference).unwrap().duration_since(applied).unwrap();
+    eprintln!("       kubectl apply begun → first agent told: {} ms", told.as_millis());
+    came_through_eagle(&image, &before, &bytes(cluster).await.unwrap());
+    on_all_nodes(cluster, &image).await;
+    let status = cluster.kubectl().get(&["imageprefetch/web"]).await.unwrap();
+    let nodes = &status["status"]["nodes"];
+    assert_eq!((&nodes["desired"], &nodes["ready"]), (&json!(3), &json!(3)), "{status:#}");
+    assert_eq!(status["status"]["images"][0]["digest"], json!(image.made.digest), "{status:#}");
+    assert_eq!(status["status"]["bytes"]["origin"].as_i64().unwrap_or(0), 0, "{status:#}");
+}
+
+/// The Deployment's one Pod is on one node, its image on all.
+async fn a_prefetched_rollout(cluster: &Cluster) {
+    let old = publish(&cluster.site, "app/web-one", 1, LAYER, 3).await.unwrap();
+    let new = publish(&cluster.site, "app/web-two", 2, LAYER, 4).await.unwrap();
+    cluster.kubectl().apply(&deployment("web", &old.reference, 1)).await.unwrap();
+    let workload = json!({ "kind": "Deployment", "name": "web" });
+    let spec = json!({ "imagesFrom": [{ "workloadRef": workload }] });
+    cluster.kubectl().apply(&prefetch("follows", &spec)).await.unwrap();
+    ready(cluster, "imageprefetch/follows").await;
+    on_all_nodes(cluster, &old).await;
+    cluster.kubectl().apply(&deployment("web", &new.reference, 1)).await.unwrap();
+    on_all_nodes(cluster, &new).await;
+    ready(cluster, "imageprefetch/follows").await;
+    let status = cluster.kubectl().get(&["imageprefetch/follows"]).await.unwrap();
+    assert_eq!(status["status"]["run"]["trigger"], "Rollout", "{status:#}");
+    assert_eq!(status["status"]["images"][0]["image"], json!(new.reference), "{status:#}");
+}
+
+async fn a_new_node(cluster: &mut Cluster) {
+    cluster.join().await.unwrap();
+    // The object says so again only when it counts the fourth.
+    until(SOON, "the new node to be counted", Duration::from_millis(300), async || {
+        let status = cluster.kubectl().get(&["imageprefetch/web"]).await?;
+        Ok((status["status"]["nodes"]["ready"] == 4).then_some(()))
+    })
+    .await
+    .unwrap();
+    ready(cluster, "eaglecluster/main").await;
+    let image = publish(&cluster.site, "app/four", 2, LAYER, 5).await.unwrap();
+    let before = bytes(cluster).await.unwrap();
+    cluster.kubectl().apply(&daemon_set("four", &image.reference)).await.unwrap();
+    cluster.kubectl().run(&["rollout", "status", "daemonset/four", TIMEOUT]).await.unwrap();
+    came_through_eagle(&image, &before, &bytes(cluster).await.unwrap());
+}
+
+/// Whatever ends or hangs by itself is started again by the kubelet, and little of it would be seen otherwise.
+async fn nothing_has_restarted(cluster: &Cluster) {
+    for part in ["operator", "agent", "seeder", "tracker"] {
+        for pod in pods(cluster, part).await.unwrap() {
+            assert_eq!(pod.restarts, 0, "{pod:?}");
+        }
+    }
+}
+
+/// One of each part goes while all nodes pull; every pull succeeds, and everything comes back.
+async fn parts_lost_during_pulls(cluster: &Cluster) {
+    for (seed, part) in (6..).zip(["agent", "seeder", "tracker", "operator"]) {
+        let name = format!("without-{part}");
+        let image = publish(&cluster.site, &format!("app/{name}"), 4, 2 * LAYER, seed).await.unwrap();
+        let before = total(&bytes(cluster).await.unwrap());
+        cluster.kubectl().apply(&daemon_set(&name, &image.reference)).await.unwrap();
+        until(SOON, "pulls to be under way", Duration::from_millis(20), async || {
+            Ok((total(&bytes(cluster).await?) > before).then_some(()))
+        })
+        .await
+        .unwrap();
+        let lost = pods(cluster, part).await.unwrap().remove(0);
+        let delete =
+            ["delete", "pod", &lost.name, "--namespace", NAMESPACE, "--wait=false", "--grace-period=1"];
+        cluster.kubectl().run(&delete).await.unwrap();
+        let status = ["rollout", "status", &format!("daemonset/{name}"), TIMEOUT];
+        cluster.kubectl().run(&status).await.unwrap_or_else(|error| panic!("without a {part}: {error:#}"));
+        until(SOON, "a new Pod", Duration::from_millis(300), async || {
+            let now = pods(cluster, part).await?;
+            Ok((now.len() > 0 && now.iter().all(|pod| pod.ready) && !now.contains(&lost)).then_some(()))
+        })
+        .await
+        .unwrap();
+        cluster.kubectl().run(&["delete", "daemonset", &name, "--wait=false"]).await.unwrap();
+    }
+    ready(cluster, "eaglecluster/main").await;
+}
+
+async fn a_new_configuration(cluster: &Cluster) {
+    let before = pods(cluster, "agent").await.unwrap();
+    let spec = json!({ "agent": { "upload": "40M", "maxUnavailable": "100%" } });
+    cluster.kubectl().apply(&eagle_cluster(cluster, &spec)).await.unwrap();
+    until(SOON, "other agents", Duration::from_millis(300), async || {
+        let now = pods(cluster, "agent").await?;
+        let other = now.iter().all(|pod| pod.ready && before.iter().all(|old| old.name != pod.name));
+        Ok((now.len() == cluster.nodes().len() && other).then_some(()))
+    })
+    .await
+    .unwrap();
+    ready(cluster, "eaglecluster/main").await;
+}
+
+async fn an_upgrade(cluster: &Cluster) {
+    installed::push_image(cluster, "v2").await.unwrap();
+    installed::install(cluster, "v2").await.unwrap();
+    for part in ["operator", "agent", "seeder", "tracker"] {
+        until(SOON, "the new image", Duration::from_millis(300), async || {
+            let now = pods(cluster, part).await?;
+            Ok(now.iter().all(|pod| pod.ready && pod.image.ends_with(":v2")).then_some(()))
+        })
+        .await
+        .unwrap_or_else(|error| panic!("{part}: {error:#}"));
+    }
+    ready(cluster, "eaglecluster/main").await;
+}
+
+/// Helm's hook deletes the EagleCluster first, and waits for the agents.
+async fn removal(cluster: &Cluster) {
+    installed::uninstall(cluster).await.unwrap();
+    let kinds =
+        "pods,daemonsets,statefulsets,services,configmaps,secrets,networkpolicies,poddisruptionbudgets";
+    let left = ["get", kinds, "--namespace", NAMESPACE, "--output", "name"];
+    until(SOON, "all parts to be gone", Duration::from_millis(300), async || {
+        let left = cluster.kubectl().run(&left).await?;
+        // Kubernetes' own.
+        let ours = left.lines().filter(|name| *name != "configmap/kube-root-ca.crt");
+        Ok((ours.count() == 0).then_some(()))
+    })
+    .await
+    .unwrap();
+}
+
+/// Waits until the object says that it is ready, for its present generation.
+async fn ready(cluster: &Cluster, object: &str) {
+    until(SOON, object, Duration::from_millis(200), async || {
+        let object = cluster.kubectl().get(&[object]).await?;
+        let conditions = object["status"]["conditions"].as_array();
+        let ready =
+            conditions.into_iter().flatten().any(|each| each["type"] == "Ready" && each["status"] == "True");
+        Ok((ready && object["status"]["observedGeneration"] == object["metadata"]["generation"])
+            .then_some(()))
+    })
+    .await
+    .unwrap();
+}
+
+/// Every node has got the whole image, and nobody has asked the registry for a byte of it.
+fn came_through_eagle(image: &Image, before: &[Bytes], after: &[Bytes]) {
+    for (before, after) in before.iter().zip(after) {
+        let came = after.peers + after.seeder - before.peers - before.seeder;
+        assert_eq!(came, image.made.bytes, "{before:?} → {after:?}");
+        assert_eq!(after.origin, before.origin, "{before:?} → {after:?}");
+    }
+    let peers = |all: &[Bytes]| all.iter().map(|bytes| bytes.peers).sum::<u64>();
+    assert!(peers(after) > peers(before), "nodes had nothing from each other: {after:?}");
+}
+
+fn total(all: &[Bytes]) -> u64 {
+    all.iter().map(|bytes| bytes.peers + bytes.seeder + bytes.origin).sum()
+}
+
+async fn on_all_nodes(cluster: &Cluster, image: &Image) {
+    for node in cluster.nodes() {
+        until(SOON, "an image on a node", Duration::from_millis(100), async || {
+            Ok(node.has_image(&image.reference).await?.then_some(()))
+        })
+        .await
+        .unwrap_or_else(|error| panic!("{} on {}: {error:#}", image.reference, node.name()));
+    }
+}
+
+fn prefetch(name: &str, spec: &Value) -> Value {
+    json!({
+        "apiVersion": "eagle-p2p.io/v1alpha1", "kind": "ImagePrefetch",
+        "metadata": { "name": name, "namespace": "default" }, "spec": spec,
+    })
+}
+
+/// Says what took how long.
+struct Steps(Instant);
+
+impl Steps {
+    fn done(&mut self, what: &str) {
+        eprintln!("{:5.1} s  {what}", self.0.elapsed().as_secs_f64());
+        self.0 = Instant::now();
+    }
+}
