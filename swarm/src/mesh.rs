@@ -291,7 +291,8 @@ impl<K: Copy + Eq> Mesh<K> {
         }
         let promised = self.promised.remove(piece);
         for link in &self.links {
-            if !self.names_to(link.kind) && !(promised && link.grants) {
+            let knows = promised && link.grants;
+            if !knows && !self.names_to(link.kind) {
                 out.push(Action::Tell { peer: link.key, piece });
             }
         }

@@ -370,7 +370,9 @@ fn a_gateway_that_others_have_lost_is_replaced_before_it_expires() {
     let mut world = World::new(4);
     world.join(0, true, true, 0);
     let gateways: Vec<Node> = (0..20).map(|_| world.agent(1)).collect();
-    gateways.iter().for_each(|&node| drop(world.ask(node, HANDOUT)));
+    for &node in &gateways {
+        world.ask(node, HANDOUT);
+    }
     let lost = world.mesh.classes(gateways[3]);
     let neighbours: Vec<Node> = world.mesh.links(gateways[3]).map(|(other, _)| other).collect();
     let mut complaints = neighbours.into_iter().filter(|&other| !world.is_seeder(other));
