@@ -291,8 +291,7 @@ impl<K: Copy + Eq> Mesh<K> {
         }
         let promised = self.promised.remove(piece);
         for link in &self.links {
-            let knows = promised && link.grants;
-            if !knows && !self.names_to(link.kind) {
+            if !(self.names_to(link.kind) || promised && link.grants) {
                 out.push(Action::Tell { peer: link.key, piece });
             }
         }

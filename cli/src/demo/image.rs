@@ -111,7 +111,9 @@ fn platform(
     let (mut descriptors, mut diff_ids, mut digests, mut bytes) = (Vec::new(), Vec::new(), Vec::new(), 0);
     let seed = |layer: usize| spec.seed.wrapping_mul(1_000_003) ^ ((number as u64) << 32) ^ (layer as u64);
     let random = spec.layers.iter().enumerate().map(|(layer, size)| Content::Random(*size, seed(layer)));
-    for content in spec.program.iter().map(Content::Program).chain(random) {
+    // As random as the others: images share nothing.
+    let program = spec.program.iter().map(|program| Content::Program(program, seed(spec.layers.len())));
+    for content in program.chain(random) {
         let made = write_layer(blobs, spec.packing, &content).context("cannot write a layer")?;
         descriptors.push(json!({
             "mediaType": spec.packing.media_type(), "digest": made.digest, "size": made.size,
@@ -160,7 +162,8 @@ impl Packing {
 enum Content<'a> {
     /// So many bytes, from this seed.
     Random(u64, u64),
-    Program(&'a Program),
+    /// This program, and a file from this seed.
+    Program(&'a Program, u64),
 }
 
 fn write_layer(blobs: &Path, packing: Packing, content: &Content<'_>) -> io::Result<Layer> {
@@ -189,7 +192,8 @@ fn write_tar<W: Write>(out: W, content: &Content<'_>) -> io::Result<(Digest, W)>
     let mut tar = tar::Builder::new(Hashing::new(out));
     match content {
         Content::Random(size, seed) => append_random(&mut tar, *size, *seed)?,
-        Content::Program(program) => {
+        Content::Program(program, seed) => {
+            append_random(&mut tar, 8, *seed)?;
             let file = File::open(&program.file)?;
             let mut header = header(file.metadata()?.len(), 0o755);
             let path = program.entrypoint.first().map_or("", |path| path.trim_start_matches('/'));

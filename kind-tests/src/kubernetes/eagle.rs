@@ -34,6 +34,8 @@ pub struct Pod {
     pub image: String,
     /// Whether it is ready.
     pub ready: bool,
+    /// How often its container has ended and been started again.
+    pub restarts: u64,
 }
 
 /// Pushes the image that `cargo xtask image` has made, as registry.test/eagle:`tag`.
@@ -111,6 +113,7 @@ fn pod(object: &Value) -> Option<Pod> {
         node: object["spec"]["nodeName"].as_str()?.to_owned(),
         address: object["status"]["podIP"].as_str()?.parse().ok()?,
         image: object["spec"]["containers"][0]["image"].as_str()?.to_owned(),
+        restarts: object["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap_or(0),
         ready: ready && object["metadata"]["deletionTimestamp"].is_null(),
     })
 }

@@ -49,6 +49,7 @@ async fn from_installation_to_removal() {
     steps.done("a Deployment's new image on all nodes before its Pods need it");
     a_new_node(&mut cluster).await;
     steps.done("a node joins and gets agent and images");
+    nothing_has_restarted(&cluster).await;
     parts_lost_during_pulls(&cluster).await;
     steps.done("agent, seeder, tracker and operator Pods deleted during pulls");
     a_new_configuration(&cluster).await;
@@ -124,6 +125,15 @@ async fn a_new_node(cluster: &mut Cluster) {
     cluster.kubectl().apply(&daemon_set("four", &image.reference)).await.unwrap();
     cluster.kubectl().run(&["rollout", "status", "daemonset/four", TIMEOUT]).await.unwrap();
     came_through_eagle(&image, &before, &bytes(cluster).await.unwrap());
+}
+
+/// Whatever ends or hangs by itself is started again by the kubelet, and little of it would be seen otherwise.
+async fn nothing_has_restarted(cluster: &Cluster) {
+    for part in ["operator", "agent", "seeder", "tracker"] {
+        for pod in pods(cluster, part).await.unwrap() {
+            assert_eq!(pod.restarts, 0, "{pod:?}");
+        }
+    }
 }
 
 /// One of each part goes while all nodes pull; every pull succeeds, and everything comes back.

@@ -23,7 +23,7 @@ pub(super) struct Named {
 
 /// One neighbour.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own; no two make one state")]
+#[expect(clippy::struct_excessive_bools, reason = "what holds of a link, each whatever the others say")]
 pub(super) struct Link<K> {
     pub(super) key: K,
     pub(super) kind: Kind,
