@@ -63,7 +63,9 @@ impl Sharing {
     pub(crate) fn share(&mut self, flows: &mut [Flow], up: &[f32], down: &[f32]) {
         self.up.begin(up);
         self.down.begin(down);
-        flows.iter_mut().for_each(|flow| flow.rate = 0.0);
+        for flow in &mut *flows {
+            flow.rate = 0.0;
+        }
         for _ in 0..ROUNDS {
             self.round(flows);
         }

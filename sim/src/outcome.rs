@@ -105,8 +105,8 @@ impl World {
 
     /// Ascending times of those of `nodes` that have finished.
     fn times<'a>(&self, nodes: impl Iterator<Item = &'a Node>) -> Vec<f64> {
-        let finished =
-            nodes.filter_map(|node| Some((node.finished? - node.arrives).div_duration_f64(self.unit)));
+        let finished = nodes
+            .filter_map(|node| Some(node.finished?.saturating_sub(node.arrives).div_duration_f64(self.unit)));
         let mut times: Vec<f64> = finished.collect();
         times.sort_by(f64::total_cmp);
         times

@@ -6,6 +6,7 @@ use eagle_swarm::mesh::Tuning;
 
 /// A rollout of one blob.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one thing that may be so or not")]
 pub struct Scenario {
     /// Nodes that want the blob.
     pub nodes: u32,

@@ -57,6 +57,13 @@ fn deaths_slow_nodes_and_late_zones_hold_nobody_up() {
 }
 
 #[test]
+fn a_gateway_that_dies_starves_no_zone() {
+    let outcome = played(&Scenario { seeder_zones: 1, seeders: 2, dying: 0.1, ..scenario(400) });
+    assert_eq!(outcome.unfinished, 0);
+    assert!(outcome.cross_ratio <= 1.3, "{outcome:?}");
+}
+
+#[test]
 fn equal_seeds_give_equal_outcomes_and_others_do_not() {
     let seeded = |seed| played(&Scenario { seed, pieces: 64, size: 64 << 20, ..scenario(60) });
     assert_eq!(seeded(5), seeded(5));
