@@ -1,6 +1,6 @@
 //! Eagle on a real Kubernetes. Needs root on Linux, and what `cargo xtask test --only install` brings:
 //! `cargo xtask image && cargo test -p eagle-kind-tests --test kubernetes -- --ignored --test-threads 1`.
-//! With EAGLE_KEEP set, everything stays for a look at it until the next run.
+//! With `EAGLE_KEEP` set, everything stays for a look at it until the next run.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
 #![allow(clippy::print_stderr, reason = "what was measured is for the person who runs this")]

@@ -16,7 +16,7 @@ use crate::netns::site::{Settings, Site};
 use crate::wait::until;
 
 /// Longest wait until a node is ready.
-const READY: Duration = Duration::from_secs(180);
+const READY: Duration = Duration::from_mins(3);
 /// Kubelets and containerds watch more files than a machine's default allows to one user.
 const WATCHES: (&str, u32) = ("/proc/sys/fs/inotify/max_user_instances", 4096);
 

@@ -23,7 +23,7 @@ pub const DNS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 /// The cluster's domain.
 pub const DOMAIN: &str = "cluster.local";
 /// Longest wait for the API server. It takes some 3 s on an idle machine with two processors.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_mins(2);
 
 /// A running control plane.
 #[derive(Debug)]

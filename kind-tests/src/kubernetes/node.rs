@@ -166,7 +166,7 @@ disabled_plugins = {off:?}
   netns_mounts_under_state_dir = true
   [plugins."io.containerd.cri.v1.runtime".cni]
     bin_dirs = ["{PLUGINS}"]
-    conf_dir = {cni:?}
+    conf_dir = "{cni}"
   [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
     [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
@@ -175,7 +175,7 @@ disabled_plugins = {off:?}
   config_path = "{CERTS}"
 "#,
         snapshotter = snapshotter(machine.directory()),
-        cni = machine.directory().join("cni"),
+        cni = machine.directory().join("cni").display(),
     )
 }
 

@@ -16,7 +16,7 @@ use eagle_kind_tests::wait::until;
 use serde_json::{Value, json};
 
 /// Longest wait for anything that the cluster is to bring about. Most takes seconds; the machine may be busy.
-const SOON: Duration = Duration::from_secs(180);
+const SOON: Duration = Duration::from_mins(3);
 /// The same for kubectl.
 const TIMEOUT: &str = "--timeout=180s";
 /// Bytes of a layer. Above the size from which the swarm is used, below what makes a pull long.
@@ -156,7 +156,7 @@ async fn parts_lost_during_pulls(cluster: &Cluster) {
         cluster.kubectl().run(&status).await.unwrap_or_else(|error| panic!("without a {part}: {error:#}"));
         until(SOON, "a new Pod", Duration::from_millis(300), async || {
             let now = pods(cluster, part).await?;
-            Ok((now.len() > 0 && now.iter().all(|pod| pod.ready) && !now.contains(&lost)).then_some(()))
+            Ok((!now.is_empty() && now.iter().all(|pod| pod.ready) && !now.contains(&lost)).then_some(()))
         })
         .await
         .unwrap();
