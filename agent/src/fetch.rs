@@ -37,6 +37,7 @@ mod fill;
 pub mod flight;
 mod list;
 mod rescue;
+mod setbacks;
 mod source;
 mod warm;
 

@@ -161,9 +161,8 @@ impl Agent {
         let listener =
             listener.map_err(|source| AgentError::Listen { address: config.mirror.listen, source })?;
         let address = listener.local_addr().unwrap_or(config.mirror.listen);
-        upkeep.listens_at(address).map_err(AgentError::Mirror)?;
-
         let metrics = context.metrics.register("eagle_agent", Metrics::register);
+        upkeep.listens_at(address, &metrics).map_err(AgentError::Mirror)?;
         let held = Arc::new(HeldTags::default());
         let given = Given { cache, engine, canary, held, metrics: metrics.clone() };
         let (mirror, mut tools) = build(&config, given, &throttle, &shutdown)?;
@@ -173,7 +172,7 @@ impl Agent {
             .with_graceful_shutdown(shutdown.clone().cancelled_owned());
         tasks.spawn("mirror", async { server.await.map_err(|error| error.to_string()) });
         if let Some(board) = board {
-            let prefetcher = Prefetcher::new(tools, board, throttle.clone());
+            let prefetcher = Prefetcher::new(tools, board, throttle.clone(), metrics.clone());
             tasks.spawn("prefetch", prefetcher.run(shutdown.clone()));
         }
         let leaving = upkeep.leaving();

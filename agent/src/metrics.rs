@@ -23,7 +23,7 @@ pub struct Answered {
     pub status: u16,
 }
 
-/// How a fetch ended.
+/// How a fetch or a prefetch ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Ended {
     /// `completed` or `failed`.
@@ -43,6 +43,10 @@ pub struct Metrics {
     pub fetches: Family<Ended, Counter>,
     /// Fetches under way.
     pub fetching: Gauge,
+    /// Images of prefetches that ended.
+    pub prefetches: Family<Ended, Counter>,
+    /// 1 once the runtime was seen to use the mirror, 0 before and when it no longer does.
+    pub mirror_verified: Gauge,
     /// Seconds from a fetch's start to its first verified byte in order.
     pub first_byte: Histogram,
 }
@@ -58,6 +62,8 @@ impl Metrics {
             requests: Family::default(),
             fetches: Family::default(),
             fetching: Gauge::default(),
+            prefetches: Family::default(),
+            mirror_verified: Gauge::default(),
             first_byte: Histogram::new(buckets),
         };
         for source in ["store", "peers", "seeder", "origin"] {
@@ -69,6 +75,12 @@ impl Metrics {
         registry.register("requests", "Requests of the runtime answered", metrics.requests.clone());
         registry.register("fetches", "Fetches ended", metrics.fetches.clone());
         registry.register("fetching", "Fetches under way", metrics.fetching.clone());
+        registry.register("prefetches", "Images of prefetches ended", metrics.prefetches.clone());
+        registry.register(
+            "mirror_verified",
+            "Whether the runtime was seen to use the mirror",
+            metrics.mirror_verified.clone(),
+        );
         registry.register(
             "first_byte_seconds",
             "From start to first verified byte",

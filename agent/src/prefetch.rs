@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::{Ended, Metrics};
 use crate::throttle::{Throttle, lowered};
 use pins::BlobPins;
 use plan::{Action, Key, Order, Plan};
@@ -39,6 +40,7 @@ pub struct Prefetcher {
     tools: Arc<Tools>,
     board: Arc<Board>,
     throttle: Arc<Throttle>,
+    metrics: Metrics,
     plan: Plan,
     pins: BlobPins,
     swept: bool,
@@ -51,12 +53,13 @@ pub struct Prefetcher {
 
 impl Prefetcher {
     /// Brings what `board` says by `tools`, going slower by `throttle`.
-    pub fn new(tools: Tools, board: Arc<Board>, throttle: Arc<Throttle>) -> Self {
+    pub fn new(tools: Tools, board: Arc<Board>, throttle: Arc<Throttle>, metrics: Metrics) -> Self {
         let (tell, said) = mpsc::channel(SAID);
         Self {
             tools: Arc::new(tools),
             board,
             throttle,
+            metrics,
             plan: Plan::default(),
             pins: BlobPins::default(),
             swept: false,
@@ -170,6 +173,8 @@ impl Prefetcher {
             Err(error) if error.is_cancelled() => return,
             Err(_) => Some(("Internal", "the agent failed; its log says how".to_owned())),
         };
+        let result = if failure.is_none() { "completed" } else { "failed" };
+        self.metrics.prefetches.get_or_create(&Ended { result }).inc();
         let (task, image) = (&key.0, &key.1);
         match &failure {
             None => tracing::info!(task, image, "prefetch done"),

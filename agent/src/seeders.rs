@@ -116,6 +116,11 @@ impl Seeders {
         Ok(Self { shared: Arc::new(Shared { urls, client, avoided: Mutex::default() }) })
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.shared.urls.len()
+    }
+
     /// The seeders in the order in which they own `key`; those that could not be reached just now come last.
     pub fn order(&self, key: &[u8]) -> Vec<String> {
         let avoided = self.shared.avoided.lock();

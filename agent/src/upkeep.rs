@@ -14,6 +14,7 @@ use std::time::Duration;
 use eagle_control::message::Facts;
 use eagle_core::backoff::Backoff;
 use eagle_core::config::agent::{AgentConfig, Hosts};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
@@ -23,6 +24,7 @@ use crate::containerd::detect::{self, Release};
 use crate::containerd::hosts::{Mirror, MirrorError};
 use crate::containerd::install::InstallError;
 use crate::cri::{Runtime, Version};
+use crate::metrics::Metrics;
 use crate::mirror::canary::Canary;
 use entries::{Entries, Kind};
 use problem::{Problem, Reason};
@@ -54,6 +56,7 @@ pub struct Upkeep {
     runtime: Option<Arc<dyn Runtime>>,
     canary: Arc<Canary>,
     facts: watch::Sender<Facts>,
+    verified: Gauge,
     starts: Starts,
     held_until: Option<Instant>,
     state: State,
@@ -92,14 +95,16 @@ impl Upkeep {
             runtime,
             canary,
             facts: watch::Sender::default(),
+            verified: Gauge::default(),
             starts: Starts::in_directory(&config.cache.directory),
             held_until: None,
             state: State::default(),
         })
     }
 
-    /// The mirror listens here, if the configuration leaves the port to chance.
-    pub fn listens_at(&mut self, mirror: std::net::SocketAddr) -> Result<(), MirrorError> {
+    /// The mirror listens here, if the configuration leaves the port to chance, and whether it is used is shown there.
+    pub fn listens_at(&mut self, mirror: std::net::SocketAddr, metrics: &Metrics) -> Result<(), MirrorError> {
+        self.verified = metrics.mirror_verified.clone();
         if let Some(entries) = &mut self.entries {
             entries.mirror = Mirror::parse(&format!("http://{mirror}"))?;
         }
@@ -257,6 +262,7 @@ impl Upkeep {
     }
 
     fn tell(&self, facts: Facts) {
+        self.verified.set(facts.mirror_verified.into());
         self.facts.send_if_modified(|told| {
             if *told == facts {
                 return false;

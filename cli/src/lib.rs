@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 pub mod demo;
 pub mod operator;
 pub mod role;
+pub mod sim;
 pub mod up;
 
 /// Exit code of a configuration that cannot be used (`EX_CONFIG` of sysexits.h).
@@ -30,6 +31,8 @@ enum Command {
     Demo(demo::Args),
     /// Run Eagle on this host without Kubernetes: the first host runs all parts, every other joins it
     Up(up::Args),
+    /// Foretell a rollout: thousands of nodes in one process, over a model of the network
+    Sim(sim::Args),
     /// Run a node's agent: the registry mirror for its container runtime, and its peer in the swarms
     Agent(role::Args),
     /// Run a seeder: pulls each blob from its registry once and is the first peer of every swarm
@@ -63,6 +66,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match cli.command {
         Command::Demo(args) => demo::run(&args),
         Command::Up(args) => up::run(&args),
+        Command::Sim(args) => sim::run(&args),
         Command::Agent(args) => role::agent(&args),
         Command::Seeder(args) => role::seeder(&args),
         Command::Tracker(args) => role::tracker(&args),

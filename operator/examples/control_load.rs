@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use eagle_control::client::{Board, Dial, keep};
-use eagle_control::message::{Desired, Facts, Phase, Report, Task, TaskImage};
+use eagle_control::message::{Facts, Phase, Report, Task, TaskImage};
 use eagle_control::server::{Bounds, serve};
 use eagle_operator::control::Hub;
 use eagle_operator::control::identity::{Identity, ReviewError, Reviewer};
@@ -29,7 +29,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 /// Nothing here takes longer, however busy the machine is.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_mins(3);
 /// How long the idle operator is watched.
 const IDLE: Duration = Duration::from_secs(20);
 /// Connections that agents begin at once.
@@ -116,12 +116,12 @@ async fn be_operator(args: &Args) -> Result<(), Failure> {
     }
     told.sort_by(f64::total_cmp);
     back.sort_by(f64::total_cmp);
-    let p99 = share(&told, 0.99);
+    let p99 = share(&told, 99);
     let peak = memory("VmHWM")?;
     let result = json!({
         "agents": args.agents, "commands": args.commands, "connect_s": connect_s,
-        "command_p50_s": share(&told, 0.5), "command_p99_s": p99, "command_max_s": share(&told, 1.0),
-        "all_reported_p50_s": share(&back, 0.5), "all_reported_max_s": share(&back, 1.0),
+        "command_p50_s": share(&told, 50), "command_p99_s": p99, "command_max_s": share(&told, 100),
+        "all_reported_p50_s": share(&back, 50), "all_reported_max_s": share(&back, 100),
         "idle_cores": idle_cores,
         "rss_bytes": { "empty": empty, "connected": connected, "peak": peak },
         "bytes_per_agent": (connected - empty) / u64::try_from(args.agents)?,
@@ -235,10 +235,10 @@ fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// The value that this share of `sorted` is at most.
-fn share(sorted: &[f64], share: f64) -> f64 {
-    let index = (1..=sorted.len()).find(|count| *count as f64 >= share * sorted.len() as f64);
-    index.and_then(|count| sorted.get(count - 1)).copied().unwrap_or(f64::NAN)
+/// The value that `percent` of `sorted` are at most.
+fn share(sorted: &[f64], percent: usize) -> f64 {
+    let count = (sorted.len() * percent).div_ceil(100);
+    sorted.get(count.saturating_sub(1)).copied().unwrap_or(f64::NAN)
 }
 
 /// A line of `/proc/self/status`, bytes.

@@ -1,6 +1,7 @@
 //! The charts, read by the real Helm: they lint, they render what the operator expects, wrong values are refused.
 //!
 //! Needs the program `helm`, which `cargo xtask test` builds: so these tests are ignored unless it runs them.
+//! `UPDATE_EXPECT=1 cargo test -p eagle-operator --test chart -- --include-ignored` writes what they render.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
 

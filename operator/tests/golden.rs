@@ -54,14 +54,14 @@ spec:
   log: debug
 "#;
 
-fn secret(data: serde_json::Value) -> Option<k8s_openapi::api::core::v1::Secret> {
+fn secret(data: &serde_json::Value) -> k8s_openapi::api::core::v1::Secret {
     let text = data
         .as_object()
         .unwrap()
         .iter()
         .map(|(key, value)| (key.clone(), value.as_str().unwrap().to_owned()));
     let data = text.map(|(key, value)| (key, k8s_openapi::ByteString(value.into_bytes()))).collect();
-    Some(k8s_openapi::api::core::v1::Secret { data: Some(data), ..Default::default() })
+    k8s_openapi::api::core::v1::Secret { data: Some(data), ..Default::default() }
 }
 
 fn validated(yaml: &str) -> ValidatedCluster {
@@ -69,8 +69,8 @@ fn validated(yaml: &str) -> ValidatedCluster {
     let references = Dereferenced {
         fresh_key: "not-so-secret".into(),
         secrets: [
-            ("hub".to_owned(), secret(serde_json::json!({ "username": "u", "password": "p" }))),
-            ("authority".to_owned(), secret(serde_json::json!({ "ca.crt": "PEM" }))),
+            ("hub".to_owned(), Some(secret(&serde_json::json!({ "username": "u", "password": "p" })))),
+            ("authority".to_owned(), Some(secret(&serde_json::json!({ "ca.crt": "PEM" })))),
         ]
         .into(),
         ..Dereferenced::default()

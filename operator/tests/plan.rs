@@ -99,10 +99,10 @@ impl World {
         let has_it = node.view.images.iter().any(|image| image.phase == Phase::Ready);
         match (fate, self.plan.assigned.get(&node.view.name)) {
             (Fate::Leaves, _) if node.view.connected => {
-                (node.view.connected, node.view.since) = (false, self.now)
+                (node.view.connected, node.view.since) = (false, self.now);
             }
             (Fate::Returns, _) if !node.view.connected => {
-                (node.view.connected, node.view.since) = (true, self.now)
+                (node.view.connected, node.view.since) = (true, self.now);
             }
             (Fate::Begins | Fate::Succeeds | Fate::Fails, Some(attempt))
                 if node.view.connected && !has_it =>

@@ -1,7 +1,7 @@
 //! One seeder that ingests at a given rate, N agents, all limited alike, in one process over loopback: how long the
 //! slowest takes in units of size ÷ rate, and how many copies leave the seeder.
 //!
-//! `cargo run --release -p eagle-swarm --example mesh -- [AGENTS] [MIB] [MB_PER_S] [warm|cold]`
+//! `cargo run --release -p eagle-swarm --example mesh -- [AGENTS] [MIB] [MB_PER_S] [warm|cold] [grants|plain]`
 #![allow(clippy::print_stdout, clippy::cast_precision_loss, reason = "a measurement prints")]
 
 use std::sync::Arc;
@@ -23,6 +23,7 @@ struct Settings {
     bytes: usize,
     rate: u64,
     cold: bool,
+    grants: bool,
 }
 
 /// All of one rollout.
@@ -45,8 +46,9 @@ impl Member {
     fn start(settings: &Settings, layout: PieceLayout, role: Role, pieces: MemoryPieces) -> Self {
         let rate = Rate::per_second(settings.rate);
         let limits = Arc::new(HostLimits::new(rate, rate));
-        let config =
+        let mut config =
             EngineConfig::new(PeerId::new(rand::random()), "127.0.0.1:0".parse().expect("address"), role);
+        config.grants = settings.grants;
         let engine = Engine::start(config, limits, CancellationToken::new()).expect("engine");
         let pieces = Arc::new(pieces);
         let spec = SwarmSpec { id: SwarmId([1; 20]), layout, seeding: role == Role::Seeder };
@@ -64,11 +66,13 @@ fn settings() -> Settings {
     let mut number = |default: u64| args.next().and_then(|text| text.parse().ok()).unwrap_or(default);
     let (agents, mib, rate) = (number(8), number(256), number(25));
     let cold = args.next().is_none_or(|word| word != "warm");
+    let grants = args.next().is_none_or(|word| word != "plain");
     Settings {
         agents: usize::try_from(agents).unwrap_or(8),
         bytes: usize::try_from(mib << 20).unwrap_or(1 << 28),
         rate: rate * 1_000_000,
         cold,
+        grants,
     }
 }
 

@@ -42,6 +42,8 @@ pub struct EngineConfig {
     pub role: Role,
     /// The zone it is in; empty when unknown.
     pub zone: String,
+    /// Whether pieces move between Eagle peers as granted; otherwise, and with foreign clients, as asked for.
+    pub grants: bool,
     /// Most connections in one swarm.
     pub connections_per_swarm: usize,
     /// Most connections in all swarms together.
@@ -62,6 +64,7 @@ impl EngineConfig {
             listen,
             role,
             zone: String::new(),
+            grants: false,
             connections_per_swarm: 64,
             connections: 512,
             arriving_bytes: 64 << 20,

@@ -4,7 +4,12 @@
 //! socket, clock, task or byte; a seeded generator breaks ties, so that the same inputs always give the same actions and
 //! a simulator can run ten thousand of them. Everything is decided per piece; blocks are the connection's business.
 //!
-//! The policy is the plain mesh whose seeder super-seeds (everybody unchoked, no upload slots):
+//! Between Eagle peers it is the granted mesh: the *uploader* says when ([`grant`](self)), the receiver says what
+//! ([`answer`](self)), seeders name each piece to each zone once ([`naming`](self)), and a piece half received is
+//! promised on, which hides the round trip.
+//!
+//! With neighbours that do not speak GRANT it is the plain mesh whose seeder super-seeds (everybody unchoked, no upload
+//! slots):
 //! * a node asks for the rarest, then freshest piece, but for the lowest index first within the head window in front of
 //!   each reader ([`fetch`](self)); a link always has about a mebibyte asked of it;
 //! * a HAVE goes to every neighbour at once;
@@ -15,8 +20,12 @@
 //! Deliberately not here: which neighbours there are (the tracker), limits and fairness in bytes (the host limits), any
 //! check of a byte.
 
+mod answer;
+mod event;
 mod fetch;
+mod grant;
 mod link;
+mod naming;
 mod pieces;
 #[cfg(test)]
 mod rounds;
@@ -30,185 +39,12 @@ use std::time::Duration;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
+pub use event::{Action, Input, Kind, Neighbour, Start, Why};
+use grant::Uplink;
 use link::Link;
+use naming::Naming;
 pub use pieces::PieceSet;
 pub use tuning::Tuning;
-
-/// What a neighbour is, as far as the policy cares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// An Eagle seeder: its HAVEs are its choice, it is complete or ingesting.
-    Seeder,
-    /// An Eagle agent.
-    Agent,
-    /// Any other BitTorrent client: plain BEP 3.
-    Foreign,
-}
-
-/// What has happened. `K` names a neighbour for as long as its connection lives.
-#[derive(Clone, Debug)]
-pub enum Input<'a, K> {
-    /// A neighbour is connected and ready for messages.
-    Joined {
-        /// Its name from now on.
-        peer: K,
-        /// What it is.
-        kind: Kind,
-    },
-    /// Its connection is gone; what was asked of it will not come.
-    Left {
-        /// Who.
-        peer: K,
-    },
-    /// It has these pieces (BITFIELD); adds to what is known of it.
-    Field {
-        /// Who.
-        peer: K,
-        /// What it has.
-        pieces: PieceSet,
-    },
-    /// It has this piece too (HAVE).
-    Has {
-        /// Who.
-        peer: K,
-        /// What.
-        piece: u32,
-    },
-    /// It will not (`true`) or will answer requests. A link begins choked.
-    Choked {
-        /// Who.
-        peer: K,
-        /// Whether it is choking us.
-        choked: bool,
-    },
-    /// It asks for blocks of a piece.
-    Requested {
-        /// Who.
-        peer: K,
-        /// Of what.
-        piece: u32,
-    },
-    /// Nothing that it asked of this piece is left to send.
-    Uploaded {
-        /// Who.
-        peer: K,
-        /// Of what.
-        piece: u32,
-    },
-    /// The last missing block of the piece has come from it; the hash is being checked.
-    Received {
-        /// Who.
-        peer: K,
-        /// What.
-        piece: u32,
-    },
-    /// The piece is here and its hash is right, wherever it came from.
-    Verified {
-        /// What.
-        piece: u32,
-    },
-    /// The piece's hash is wrong, or it could not be stored.
-    Bad {
-        /// What.
-        piece: u32,
-        /// Who sent all of it; none if that is not certain.
-        from: Option<K>,
-    },
-    /// The hashes of the first `pieces` pieces are known: these may be asked for.
-    Known {
-        /// How many, never less than before.
-        pieces: u32,
-    },
-    /// Where readers stand, as piece indices.
-    Readers {
-        /// All of them.
-        at: &'a [u32],
-    },
-    /// Bytes of pieces moved on a link since it joined; told before a [`Input::Tick`].
-    Moved {
-        /// Which link.
-        peer: K,
-        /// From it.
-        received: u64,
-        /// To it.
-        sent: u64,
-    },
-    /// Time has passed: to be told ten to twenty times a second while there are neighbours.
-    Tick,
-}
-
-/// What is to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action<K> {
-    /// Ask for every block of the piece that is not here.
-    Request {
-        /// Whom.
-        peer: K,
-        /// For what.
-        piece: u32,
-        /// Somebody else is sending it too: ask from its end, so that the two meet.
-        backwards: bool,
-    },
-    /// Take back what was asked of this piece.
-    Cancel {
-        /// Where.
-        peer: K,
-        /// Of what.
-        piece: u32,
-    },
-    /// Send the whole bitfield.
-    Field {
-        /// To whom.
-        peer: K,
-    },
-    /// Send a HAVE.
-    Tell {
-        /// To whom.
-        peer: K,
-        /// Of what.
-        piece: u32,
-    },
-    /// Send what it asked of this piece.
-    Upload {
-        /// To whom.
-        peer: K,
-        /// Of what.
-        piece: u32,
-    },
-    /// Close the connection.
-    Drop {
-        /// Which.
-        peer: K,
-        /// Why.
-        why: Why,
-    },
-}
-
-/// Why a connection is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// It sent a piece whose hash is wrong: never again in this swarm.
-    Liar,
-    /// It owed bytes and sent none.
-    Silent,
-    /// Both sides have everything.
-    Complete,
-}
-
-/// What a [`Mesh`] begins with.
-#[derive(Clone, Debug)]
-pub struct Start {
-    /// Bytes in a piece.
-    pub piece_length: u32,
-    /// Whether this is the ingesting or complete side that super-seeds; it asks nobody for anything.
-    pub seeding: bool,
-    /// The pieces that are here; its length is the blob's.
-    pub have: PieceSet,
-    /// How many hashes are known.
-    pub known: u32,
-    /// For the generator that breaks ties.
-    pub seed: u64,
-}
 
 /// The decisions of one swarm on one node.
 #[derive(Debug)]
@@ -216,6 +52,7 @@ pub struct Mesh<K> {
     tuning: Tuning,
     piece_length: u32,
     seeding: bool,
+    replicates: bool,
     rng: SmallRng,
     now: Duration,
     have: PieceSet,
@@ -233,6 +70,8 @@ pub struct Mesh<K> {
     heard: Vec<u32>,
     readers: Vec<u32>,
     links: Vec<Link<K>>,
+    // Theirs, in the same order: looked through with every input.
+    keys: Vec<K>,
     // Bytes per second that this node has lately moved one way, and the time of one piece at this pace; zero until
     // measured.
     pace: f64,
@@ -243,6 +82,10 @@ pub struct Mesh<K> {
     told: Vec<u8>,
     // Whether the node's other swarms leave upload for second copies.
     spare: bool,
+    // Half of them is here, and neighbours know it.
+    promised: PieceSet,
+    uplink: Uplink<K>,
+    naming: Naming,
 }
 
 impl<K: Copy + Eq> Mesh<K> {
@@ -254,6 +97,7 @@ impl<K: Copy + Eq> Mesh<K> {
             tuning,
             piece_length: start.piece_length.max(1),
             seeding: start.seeding,
+            replicates: start.replicates,
             rng: SmallRng::seed_from_u64(start.seed),
             now: Duration::ZERO,
             known: 0,
@@ -265,12 +109,16 @@ impl<K: Copy + Eq> Mesh<K> {
             heard: vec![0; size],
             readers: Vec::new(),
             links: Vec::new(),
+            keys: Vec::new(),
             pace: 0.0,
             slot: Duration::ZERO,
             last_tick: None,
             untold: if start.seeding { start.have.clone() } else { PieceSet::new(length) },
             told: if start.seeding { vec![0; size] } else { Vec::new() },
             spare: true,
+            promised: PieceSet::new(length),
+            uplink: Uplink::default(),
+            naming: Naming::default(),
             have: start.have,
         };
         mesh.learn(start.known);
@@ -289,7 +137,7 @@ impl<K: Copy + Eq> Mesh<K> {
 
     /// Whether `piece` was asked of `peer` and may still come from it.
     pub fn expects(&self, peer: K, piece: u32) -> bool {
-        self.links.iter().any(|link| link.key == peer && link.asked.iter().any(|asked| asked.piece == piece))
+        self.find(peer).is_some_and(|at| self.links[at].asked.iter().any(|asked| asked.piece == piece))
     }
 
     /// Takes note of `input`, which happened at `now` (time since any fixed start, never going back), and appends to
@@ -297,7 +145,7 @@ impl<K: Copy + Eq> Mesh<K> {
     pub fn handle(&mut self, now: Duration, input: Input<'_, K>, out: &mut Vec<Action<K>>) {
         self.now = now;
         match input {
-            Input::Joined { peer, kind } => self.on_joined(peer, kind, out),
+            Input::Joined { peer, is } => self.on_joined(peer, is, out),
             Input::Left { peer } => self.on_left(peer, out),
             Input::Field { peer, pieces } => {
                 let Some(at) = self.find(peer) else { return };
@@ -311,16 +159,7 @@ impl<K: Copy + Eq> Mesh<K> {
                     self.fill(at, out);
                 }
             }
-            Input::Choked { peer, choked } => {
-                let Some(at) = self.find(peer) else { return };
-                self.links[at].choked = choked;
-                if choked {
-                    self.release(at);
-                    self.fill_all(out);
-                } else {
-                    self.fill(at, out);
-                }
-            }
+            Input::Choked { peer, choked } => self.on_choked(peer, choked, out),
             Input::Requested { peer, piece } => self.on_requested(peer, piece, out),
             Input::Uploaded { peer, piece } => self.on_uploaded(peer, piece),
             Input::Received { peer, piece } => self.on_received(peer, piece, out),
@@ -329,7 +168,22 @@ impl<K: Copy + Eq> Mesh<K> {
             Input::Known { pieces } => {
                 self.learn(pieces);
                 self.fill_all(out);
+                self.answer_parked(out);
             }
+            Input::Near { piece } => self.on_near(piece, out),
+            Input::Granted { peer, piece } => self.on_granted(peer, piece, out),
+            Input::Declined { peer, piece } => self.on_declined(peer, piece),
+            Input::Expected { peer, piece } => {
+                let Some(at) = self.find(peer) else { return };
+                self.note_has(at, piece);
+            }
+            Input::Rejected { peer, piece } => self.on_rejected(peer, piece, out),
+            Input::Asks { peer, classes } => {
+                let Some(at) = self.find(peer) else { return };
+                self.links[at].asks = Some(classes);
+            }
+            Input::Serves { peer, classes } => self.on_serves(peer, classes),
+            Input::Spare => self.on_spare(out),
             Input::Readers { at } => {
                 self.readers.clear();
                 self.readers.extend(at.iter().take(self.tuning.readers));
@@ -340,32 +194,51 @@ impl<K: Copy + Eq> Mesh<K> {
         if self.seeding {
             self.name_pieces(out);
         }
+        self.pump(out);
     }
 
     fn find(&self, peer: K) -> Option<usize> {
-        self.links.iter().position(|link| link.key == peer)
+        self.keys.iter().position(|key| *key == peer)
     }
 
-    fn on_joined(&mut self, peer: K, kind: Kind, out: &mut Vec<Action<K>>) {
+    fn on_joined(&mut self, peer: K, is: Neighbour, out: &mut Vec<Action<K>>) {
         if self.find(peer).is_some() {
             return;
         }
-        let link = Link::new(peer, kind, self.have.length(), self.now);
-        if !self.is_named_to(&link) && !self.have.is_empty() {
+        let link = Link::new(peer, is, self.have.length(), self.now);
+        if !self.names_to(is.kind) && !self.have.is_empty() {
             out.push(Action::Field { peer });
         }
+        if link.grants {
+            out.extend(self.promised.iter().map(|piece| Action::Expect { peer, piece }));
+        }
         self.links.push(link);
+        self.keys.push(peer);
+        self.wake();
     }
 
     fn on_left(&mut self, peer: K, out: &mut Vec<Action<K>>) {
         let Some(at) = self.find(peer) else { return };
-        self.release(at);
+        self.release(at, out);
         let link = self.links.swap_remove(at);
+        self.keys.swap_remove(at);
         for piece in link.has.iter() {
             self.avail[piece as usize] -= 1;
         }
         self.forget_named(&link);
+        self.forget_granted(&link);
         self.fill_all(out);
+    }
+
+    fn on_choked(&mut self, peer: K, choked: bool, out: &mut Vec<Action<K>>) {
+        let Some(at) = self.find(peer) else { return };
+        self.links[at].choked = choked;
+        if choked {
+            self.release(at, out);
+            self.fill_all(out);
+        } else {
+            self.fill(at, out);
+        }
     }
 
     fn note_has(&mut self, at: usize, piece: u32) {
@@ -384,18 +257,25 @@ impl<K: Copy + Eq> Mesh<K> {
 
     fn on_requested(&mut self, peer: K, piece: u32, out: &mut Vec<Action<K>>) {
         let Some(at) = self.find(peer) else { return };
+        if self.links[at].grants {
+            self.on_request_granted(at, piece, out);
+            return;
+        }
         if !self.have.contains(piece) {
+            out.push(Action::Reject { peer, piece });
             return;
         }
         if let Some(named) = self.links[at].named.iter_mut().find(|named| named.piece == piece) {
             named.requested = true;
         }
-        out.push(Action::Upload { peer, piece });
+        let weight = if self.links[at].kind == Kind::Seeder { self.tuning.chain_weight } else { 1 };
+        out.push(Action::Upload { peer, piece, weight });
     }
 
     fn on_uploaded(&mut self, peer: K, piece: u32) {
         if let Some(at) = self.find(peer) {
             self.links[at].named.retain(|named| named.piece != piece);
+            self.end_upload(at, piece);
         }
     }
 
@@ -409,11 +289,13 @@ impl<K: Copy + Eq> Mesh<K> {
         if self.seeding && self.avail[piece as usize] == 0 {
             self.untold.insert(piece);
         }
+        let promised = self.promised.remove(piece);
         for link in &self.links {
-            if !self.is_named_to(link) {
+            if !(self.names_to(link.kind) || promised && link.grants) {
                 out.push(Action::Tell { peer: link.key, piece });
             }
         }
+        self.wake();
     }
 
     fn on_moved(&mut self, peer: K, received: u64, sent: u64) {

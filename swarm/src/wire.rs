@@ -4,6 +4,7 @@
 
 pub(crate) mod decode;
 pub(crate) mod hello;
+pub(crate) mod word;
 
 use eagle_core::piece::Bitmap;
 use eagle_core::swarm_id::{PeerId, SwarmId};

@@ -6,6 +6,8 @@
 mod failures;
 #[path = "wire/foreign.rs"]
 mod foreign;
+#[path = "wire/granted.rs"]
+mod granted;
 #[path = "wire/rollout.rs"]
 mod rollout;
 #[path = "wire/support.rs"]

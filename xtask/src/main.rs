@@ -24,7 +24,8 @@ enum Command {
     Test(test::Args),
     /// The rules of the house that no compiler checks: crate arrows, sizes, documentation
     Tidy,
-    /// Measure: `bench netns …` rollouts, `bench control …` the control channel (all else goes to the benchmark)
+    /// Measure: `bench netns …` rollouts, `bench control …` the control channel, `bench sim …` simulated rollouts
+    /// (all else goes to the benchmark)
     Bench {
         /// What the benchmark takes
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -60,6 +61,10 @@ fn bench(args: &[String]) -> anyhow::Result<()> {
     if let ["control", rest @ ..] = &args[..] {
         let fixed =
             ["run", "--release", "--quiet", "--package", "eagle-operator", "--example", "control_load", "--"];
+        return run::cargo(&[&fixed[..], rest].concat());
+    }
+    if let ["sim", rest @ ..] = &args[..] {
+        let fixed = ["run", "--release", "--quiet", "--package", "eagle-sim", "--example", "rows", "--"];
         return run::cargo(&[&fixed[..], rest].concat());
     }
     run::cargo(&["build", "--release", "--quiet", "--package", "eagle"])?;

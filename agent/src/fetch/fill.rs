@@ -22,6 +22,7 @@ use super::begin::{Beginning, begin, list};
 use super::flight::Flight;
 use super::list::{List, Step};
 use super::rescue::Rescue;
+use super::setbacks::Setbacks;
 use super::source::{Answer, Rung, Stream, Target, pour};
 use super::{Bytes, Failure, Parts};
 use crate::seeding::Arriving;
@@ -33,9 +34,6 @@ const WATCH: Duration = Duration::from_millis(100);
 const SEEDER_PATIENCE: Duration = Duration::from_secs(15);
 /// No source has given a byte for this long: the fetch has failed.
 const GIVE_UP: Duration = Duration::from_mins(1);
-/// Each source has failed since the last progress, which was this many times [`Parts::stall`] ago: the runtime is let
-/// go to the registry itself, instead of hanging on a body that nobody continues.
-const ALL_FAILED: u32 = 5;
 
 /// Brings the blob of `flight` into the store.
 pub(super) async fn fill(parts: &Parts, flight: &Arc<Flight>) -> Result<Source, Arc<Failure>> {
@@ -72,8 +70,7 @@ struct Filling<'a> {
     rescue: Rescue,
     rungs: VecDeque<Rung>,
     last_failure: Option<Failure>,
-    // How many sources have failed since the progress of this moment.
-    failed: (Instant, usize),
+    setbacks: Setbacks,
     first_byte: Option<Duration>,
     started: Instant,
 }
@@ -100,7 +97,7 @@ impl<'a> Filling<'a> {
             rescue: Rescue::new(Instant::now()),
             rungs,
             last_failure: None,
-            failed: (Instant::now(), 0),
+            setbacks: Setbacks::new(Instant::now()),
             first_byte: None,
             started: Instant::now(),
         };
@@ -208,12 +205,9 @@ impl<'a> Filling<'a> {
 
     /// Looks whether it is time for another source.
     fn watch(&mut self) -> Result<(), Failure> {
-        let at = self.target.partial.progress().at;
-        let idle = at.max(self.started).elapsed();
-        let all_failed = self.failed.0 == at
-            && idle > self.parts.stall * ALL_FAILED
-            && self.failed.1 >= Self::all_rungs(self.parts, self.flight).len();
-        if idle > GIVE_UP || all_failed {
+        let (at, now) = (self.target.partial.progress().at.max(self.started), Instant::now());
+        let (idle, sources) = (now.duration_since(at), self.parts.seeders.count() + 1);
+        if idle > GIVE_UP || self.setbacks.are_all(at, now, self.parts.stall, sources) {
             return Err(self.last_failure.take().unwrap_or(Failure::Stalled(idle)));
         }
         if self.pouring.is_some() {
@@ -276,8 +270,7 @@ impl<'a> Filling<'a> {
         if matches!(failure, Failure::Write(_)) && self.target.partial.failure().is_some() {
             return Err(failure);
         }
-        let at = self.target.partial.progress().at;
-        self.failed = (at, if self.failed.0 == at { self.failed.1 + 1 } else { 1 });
+        self.setbacks.add(self.target.partial.progress().at.max(self.started));
         self.last_failure = Some(failure);
         if self.swarm.is_none() {
             self.next_rung(u64::MAX);

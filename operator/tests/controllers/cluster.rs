@@ -1,4 +1,4 @@
-//! What becomes of EagleClusters.
+//! What becomes of `EagleCluster`s.
 
 use std::time::Duration;
 
@@ -213,7 +213,7 @@ pub(crate) async fn secrets(api: FakeApi) {
     api.put(&own("secrets/login"), secret(json!({ "username": "dQ==", "password": "cA==" })));
     until_there(&api, "daemonsets/north-agent").await;
     let before = hash(&api, "statefulsets/north-seeder");
-    pass(Duration::from_secs(60)).await;
+    pass(Duration::from_mins(1)).await;
 
     // A login that is changed reaches the seeders without another reason to look.
     api.put(&own("secrets/login"), secret(json!({ "username": "dQ==", "password": "cTI=" })));
@@ -221,7 +221,7 @@ pub(crate) async fn secrets(api: FakeApi) {
         (hash(api, "statefulsets/north-seeder") != before).then_some(())
     })
     .await;
-    pass(Duration::from_secs(60)).await;
+    pass(Duration::from_mins(1)).await;
     api.delete(&own("secrets/login"));
     until_condition(&api, NORTH, "Stalled", "SecretNotFound").await;
     assert!(api.get(&own("daemonsets/north-agent")).is_some(), "what runs goes on");

@@ -166,7 +166,7 @@ impl FakeApi {
                 let _ = tokio::time::timeout(Duration::from_millis(50), changed.changed()).await;
             }
         };
-        let found = tokio::time::timeout(Duration::from_secs(900), wait).await;
+        let found = tokio::time::timeout(Duration::from_mins(15), wait).await;
         found.unwrap_or_else(|_| panic!("not in time: {what}; there are {:?}", self.names()))
     }
 

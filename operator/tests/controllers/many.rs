@@ -15,7 +15,9 @@ const WEB: &str = "apis/eagle-p2p.io/v1alpha1/namespaces/shop/imageprefetches/we
 async fn a_prefetch_of_ten_thousand_nodes_writes_once_in_two_seconds() {
     let api = FakeApi::new();
     let names: Vec<String> = (0..NODES).map(|number| format!("n{number:05}")).collect();
-    names.iter().for_each(|name| put_node(&api, name));
+    for name in &names {
+        put_node(&api, name);
+    }
     let operator = Operator::start(&api);
     // Each takes a second or two, at its own time: reports come all the while.
     for (number, name) in names.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! What becomes of ImagePrefetches.
+//! What becomes of `ImagePrefetch`es.
 
 use std::time::Duration;
 
@@ -295,7 +295,7 @@ pub(crate) async fn nobody(api: FakeApi) {
     until_condition(&api, WEB, "Ready", "NoNodes").await;
     put_web(&api, "{images: [{image: 'nginx:1'}], nodes: {selector: {pool: general}}}");
     until_condition(&api, WEB, "Reconciling", "NoAgents").await;
-    assert_eq!(condition(&api.get(WEB).unwrap(), "Ready").unwrap().0, false);
+    assert!(!condition(&api.get(WEB).unwrap(), "Ready").unwrap().0);
     assert_eq!(api.get(WEB).unwrap()["status"]["nodes"]["skipped"], 2);
     tokio::spawn(operator.connect("n1", Vec::new()).work());
     tokio::spawn(operator.connect("n2", Vec::new()).work());
@@ -312,7 +312,7 @@ pub(crate) async fn overdue(api: FakeApi) {
     let message = until_condition(&api, WEB, "Stalled", "DeadlineExceeded").await;
     assert!(message.contains("spec.activeDeadlineSeconds"), "{message}");
     // What is said stays said.
-    pass(Duration::from_secs(600)).await;
+    pass(Duration::from_mins(10)).await;
     until_condition(&api, WEB, "Stalled", "DeadlineExceeded").await;
 }
 

@@ -69,7 +69,7 @@ async fn uninstalled(api: FakeApi) {
 
     let waiting = tokio::spawn({
         let client = api.client();
-        async move { uninstall(client, OWN, Duration::from_secs(60)).await }
+        async move { uninstall(client, OWN, Duration::from_mins(1)).await }
     });
     for path in [&set, &pod] {
         pass(Duration::from_secs(3)).await;

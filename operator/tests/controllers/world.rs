@@ -111,7 +111,7 @@ impl Agent {
                 }
             }
         };
-        let found = tokio::time::timeout(Duration::from_secs(900), wait).await;
+        let found = tokio::time::timeout(Duration::from_mins(15), wait).await;
         found.unwrap_or_else(|_| panic!("{} was not told in time: {what}", self.node))
     }
 

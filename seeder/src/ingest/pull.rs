@@ -125,7 +125,17 @@ impl Pull {
         mut body: BlobBody,
         last: &mut Instant,
     ) -> Result<(), PullError> {
-        while let Some(chunk) = body.stream.next().await {
+        let mut changed = self.partial.changed();
+        loop {
+            let chunk = tokio::select! {
+                chunk = body.stream.next() => chunk,
+                // A piece is shown when it is stored, which may be after the last bytes for a long while.
+                Ok(()) = changed.changed() => {
+                    self.offer();
+                    continue;
+                }
+            };
+            let Some(chunk) = chunk else { return Ok(()) };
             let chunk: Bytes = chunk.map_err(PullError::Origin)?;
             self.ingests.shared.parts.limits.take_down(chunk.len()).await;
             self.ingests.shared.parts.metrics.origin_bytes.inc_by(chunk.len() as u64);
@@ -136,7 +146,6 @@ impl Pull {
                 self.turn.wait().await;
             }
         }
-        Ok(())
     }
 
     /// Shows agents and the swarm the pieces that have become readable.

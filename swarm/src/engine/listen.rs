@@ -63,7 +63,7 @@ async fn welcome(
         tracing::debug!(%address, %error, "an incoming connection failed");
         return None;
     }
-    Some((stream, state, Arrival { greeting, address, dialled: false }))
+    Some((stream, state, Arrival { greeting, address, dialled: false, classes: None }))
 }
 
 async fn serve(state: &Arc<State>, stream: TcpStream, arrival: &Arrival) {

@@ -22,7 +22,7 @@ use crate::swarm::candidates::Claims;
 use crate::swarm::link::LinkId;
 use crate::swarm::state::State;
 use crate::verify::Verifier;
-use crate::wire::hello::Hello;
+use crate::wire::hello::{EAGLE_MESSAGE, Hello};
 
 /// A swarm opened for an incoming peer, and since when it has had none.
 #[derive(Debug)]
@@ -114,7 +114,8 @@ impl Node {
 
     /// Our introduction, as sent.
     pub(crate) fn hello(&self) -> Vec<u8> {
-        Hello { role: Some(self.config.role), zone: self.config.zone.clone() }.encode()
+        let words = self.config.grants.then_some(EAGLE_MESSAGE);
+        Hello { role: Some(self.config.role), zone: self.config.zone.clone(), words }.encode()
     }
 
     /// Time since the node started: what the mesh is told.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Kind, PieceSet};
+use super::{Kind, Neighbour, PieceSet};
 
 /// A piece that was asked of a neighbour.
 #[derive(Clone, Copy, Debug)]
@@ -23,9 +23,29 @@ pub(super) struct Named {
 
 /// One neighbour.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "what holds of a link, each whatever the others say")]
 pub(super) struct Link<K> {
     pub(super) key: K,
     pub(super) kind: Kind,
+    /// Its zone.
+    pub(super) zone: u16,
+    /// Pieces move on it only as granted.
+    pub(super) grants: bool,
+    /// The piece classes that may be asked for here: this node is a gateway. None: all.
+    pub(super) asks: Option<u8>,
+    /// The piece classes that may be granted here: the peer is a gateway. None: all.
+    pub(super) serves: Option<u8>,
+    /// Granted to it and not answered yet.
+    pub(super) granted: u32,
+    /// When, if it is one.
+    pub(super) granted_at: Option<Duration>,
+    /// Granted, waiting or being sent.
+    pub(super) out: u32,
+    /// It has declined: gets no grants until then.
+    pub(super) hold: Duration,
+    /// Granted to us, but their hashes are not known yet.
+    pub(super) parked: Vec<u32>,
+    /// What it has, or will soon have.
     pub(super) has: PieceSet,
     /// Whether it will not answer requests.
     pub(super) choked: bool,
@@ -51,10 +71,19 @@ pub(super) struct Link<K> {
 }
 
 impl<K> Link<K> {
-    pub(super) fn new(key: K, kind: Kind, pieces: u32, now: Duration) -> Self {
+    pub(super) fn new(key: K, is: Neighbour, pieces: u32, now: Duration) -> Self {
         Self {
             key,
-            kind,
+            kind: is.kind,
+            zone: is.zone,
+            grants: is.grants,
+            asks: is.classes,
+            serves: None,
+            granted: 0,
+            granted_at: None,
+            out: 0,
+            hold: Duration::ZERO,
+            parked: Vec::new(),
             has: PieceSet::new(pieces),
             choked: true,
             asked: Vec::new(),

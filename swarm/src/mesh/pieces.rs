@@ -99,6 +99,28 @@ impl PieceSet {
         (0..).zip(&self.words).flat_map(|(index, word)| Bits { word: *word, base: index * 64 })
     }
 
+    /// Whether more than `number` pieces that are in this set or in `also` are in `classes` and not in `but`.
+    pub(super) fn exceeds(&self, also: &Self, but: &Self, classes: u8, number: u32) -> bool {
+        // A class is an index modulo 8, so each byte of a word holds one piece of each.
+        let mask = u64::from_ne_bytes([classes; 8]);
+        let sets = self.words.iter().zip(&also.words).zip(&but.words);
+        let mut count = 0;
+        for ((here, also), but) in sets {
+            count += ((here | also) & !but & mask).count_ones();
+            if count > number {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The pieces in this set that are neither in `but` nor in `nor`, ascending.
+    pub(super) fn without<'a>(&'a self, but: &'a Self, nor: &'a Self) -> impl Iterator<Item = u32> + 'a {
+        let rest =
+            self.words.iter().zip(&but.words).zip(&nor.words).map(|((here, but), nor)| here & !but & !nor);
+        (0..).zip(rest).flat_map(|(index, word)| Bits { word, base: index * 64 })
+    }
+
     /// The pieces in both sets, ascending.
     pub fn common<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = u32> + 'a {
         let both = self.words.iter().zip(&other.words).map(|(a, b)| a & b);

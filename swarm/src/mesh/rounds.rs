@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::{Action, Input, Kind, Mesh, PieceSet, Start, Tuning, Why};
+use super::{Action, Input, Kind, Mesh, Neighbour, PieceSet, Start, Tuning, Why};
 
 /// Quarters in a piece: what one step moves is counted in these.
 const QUARTERS: u32 = 4;
@@ -18,7 +18,11 @@ enum Message {
     Unchoke,
     Request(u32),
     Cancel(u32),
-    Quarter { piece: u32, last: bool },
+    Grant(Option<u32>),
+    Decline(Option<u32>),
+    Expect(u32),
+    Reject(u32),
+    Quarter { piece: u32, left: u32 },
 }
 
 pub(super) struct Node {
@@ -30,6 +34,8 @@ pub(super) struct Node {
     pub(super) pace: u32,
     pub(super) finished: Option<u32>,
     pub(super) uploaded: u32,
+    /// Asked for and not here: (whom, what).
+    asked: Vec<(usize, u32)>,
     peers: BTreeMap<usize, Peer>,
 }
 
@@ -44,6 +50,8 @@ pub(super) struct World {
     pub(super) nodes: Vec<Node>,
     pub(super) step: u32,
     pub(super) dropped: Vec<(usize, usize, Why)>,
+    /// Whether nodes speak GRANT; may differ from node to node.
+    pub(super) grants: fn(usize) -> bool,
     pieces: u32,
     mail: VecDeque<(u32, usize, usize, Message)>,
     seeders: usize,
@@ -63,7 +71,7 @@ impl World {
                 });
             }
             let seed = seed ^ (index as u64) << 32;
-            let start = Start { piece_length: PIECE, seeding, have, known: pieces, seed };
+            let start = Start { piece_length: PIECE, seeding, replicates: true, have, known: pieces, seed };
             Node {
                 mesh: Mesh::new(start, Tuning::default()),
                 alive: true,
@@ -71,11 +79,21 @@ impl World {
                 pace: QUARTERS,
                 finished: None,
                 uploaded: 0,
+                asked: Vec::new(),
                 peers: BTreeMap::new(),
             }
         };
         let nodes = (0..seeders + agents).map(node).collect();
-        Self { nodes, step: 0, dropped: Vec::new(), pieces, mail: VecDeque::new(), seeders, ingested: pieces }
+        Self {
+            nodes,
+            step: 0,
+            dropped: Vec::new(),
+            grants: |_| false,
+            pieces,
+            mail: VecDeque::new(),
+            seeders,
+            ingested: pieces,
+        }
     }
 
     /// Nobody has anything yet; the seeder takes in one piece a step, and hashes are known as far.
@@ -85,6 +103,7 @@ impl World {
             let start = Start {
                 piece_length: PIECE,
                 seeding: index < self.seeders,
+                replicates: true,
                 have: PieceSet::new(self.pieces),
                 known: 0,
                 seed: index as u64,
@@ -105,7 +124,9 @@ impl World {
         for (me, other) in [(a, b), (b, a)] {
             self.nodes[me].peers.insert(other, Peer::default());
             let kind = if other < self.seeders { Kind::Seeder } else { Kind::Agent };
-            self.tell(me, Input::Joined { peer: other, kind });
+            let chain = me < self.seeders && other < self.seeders;
+            let grants = (self.grants)(me) && (self.grants)(other) && !chain;
+            self.tell(me, Input::Joined { peer: other, is: Neighbour { grants, ..Neighbour::plain(kind) } });
             self.post(me, other, Message::Unchoke);
         }
     }
@@ -121,6 +142,7 @@ impl World {
     fn disconnect(&mut self, a: usize, b: usize) {
         for (me, other) in [(a, b), (b, a)] {
             if self.nodes[me].peers.remove(&other).is_some() {
+                self.nodes[me].asked.retain(|(whom, _)| *whom != other);
                 self.tell(me, Input::Left { peer: other });
             }
         }
@@ -143,14 +165,42 @@ impl World {
 
     fn act(&mut self, node: usize, action: Action<usize>) {
         match action {
-            Action::Request { peer, piece, .. } => self.post(node, peer, Message::Request(piece)),
-            Action::Cancel { peer, piece } => self.post(node, peer, Message::Cancel(piece)),
+            Action::Request { peer, piece, backwards } => {
+                let tuning = Tuning::default();
+                let granted = if (self.grants)(node) { 2 * tuning.ahead_most + 2 } else { 0 };
+                let plain = self.nodes[node]
+                    .peers
+                    .keys()
+                    .filter(|peer| !((self.grants)(node) && (self.grants)(**peer)));
+                let window = usize::try_from(tuning.link_bytes_max / u64::from(PIECE)).unwrap();
+                let most = granted + window * plain.count();
+                let asked = &mut self.nodes[node].asked;
+                let twice = asked.iter().any(|(_, other)| *other == piece);
+                assert_eq!(twice, backwards, "piece {piece} is asked for twice without reason");
+                asked.push((peer, piece));
+                assert!(asked.len() <= most, "{} pieces are asked for", asked.len());
+                self.post(node, peer, Message::Request(piece));
+            }
+            Action::Cancel { peer, piece } => {
+                self.nodes[node].asked.retain(|asked| *asked != (peer, piece));
+                self.post(node, peer, Message::Cancel(piece));
+            }
+            Action::Grant { peer, piece } => self.post(node, peer, Message::Grant(piece)),
+            Action::Decline { peer, piece } => self.post(node, peer, Message::Decline(piece)),
+            Action::Expect { peer, piece } => self.post(node, peer, Message::Expect(piece)),
+            Action::Reject { peer, piece } => {
+                if let Some(other) = self.nodes[node].peers.get_mut(&peer) {
+                    other.queue.retain(|(queued, _)| *queued != piece);
+                }
+                self.post(node, peer, Message::Reject(piece));
+            }
             Action::Field { peer } => {
                 let field = self.nodes[node].mesh.have().clone();
                 self.post(node, peer, Message::Field(field));
             }
             Action::Tell { peer, piece } => self.post(node, peer, Message::Has(piece)),
-            Action::Upload { peer, piece } => {
+            Action::Upload { peer, piece, .. } => {
+                assert!(self.nodes[node].mesh.have().contains(piece), "what is not here is sent");
                 if let Some(peer) = self.nodes[node].peers.get_mut(&peer) {
                     peer.queue.push_back((piece, QUARTERS));
                 }
@@ -179,11 +229,24 @@ impl World {
                 }
                 self.tell(to, Input::Uploaded { peer: from, piece });
             }
-            Message::Quarter { piece, last } => {
+            Message::Grant(piece) => self.tell(to, Input::Granted { peer: from, piece }),
+            Message::Decline(piece) => self.tell(to, Input::Declined { peer: from, piece }),
+            Message::Expect(piece) => self.tell(to, Input::Expected { peer: from, piece }),
+            Message::Reject(piece) => {
+                self.nodes[to].asked.retain(|asked| *asked != (from, piece));
+                self.tell(to, Input::Rejected { peer: from, piece });
+            }
+            Message::Quarter { piece, left } => {
                 if let Some(peer) = self.nodes[to].peers.get_mut(&from) {
                     peer.received += u64::from(PIECE / QUARTERS);
                 }
-                if last && !self.nodes[to].mesh.have().contains(piece) {
+                if left == QUARTERS / 2 {
+                    self.tell(to, Input::Near { piece });
+                }
+                if left == 0 {
+                    self.nodes[to].asked.retain(|asked| *asked != (from, piece));
+                }
+                if left == 0 && !self.nodes[to].mesh.have().contains(piece) {
                     self.tell(to, Input::Received { peer: from, piece });
                     self.tell(to, Input::Verified { piece });
                 }
@@ -215,14 +278,14 @@ impl World {
             idle = 0;
             budget -= 1;
             *left -= 1;
-            let (piece, last) = (*piece, *left == 0);
+            let (piece, left) = (*piece, *left);
             peer.sent += u64::from(PIECE / QUARTERS);
             sender.uploaded += 1;
-            if last {
+            if left == 0 {
                 peer.queue.pop_front();
             }
-            self.post(node, to, Message::Quarter { piece, last });
-            if last {
+            self.post(node, to, Message::Quarter { piece, left });
+            if left == 0 {
                 self.tell(node, Input::Uploaded { peer: to, piece });
             }
         }

@@ -15,7 +15,7 @@ use super::{Action, Mesh};
 
 impl<K: Copy + Eq> Mesh<K> {
     pub(super) fn is_named_to(&self, link: &Link<K>) -> bool {
-        self.names_to(link.kind)
+        !link.grants && self.names_to(link.kind)
     }
 
     /// Names pieces while there is room: first copies before second ones.
@@ -125,7 +125,7 @@ impl<K: Copy + Eq> Mesh<K> {
     /// Takes back names that link `at` does not take up: nothing requested within `late`, although nothing else is on its way
     /// to it, or nothing moving within `dead`.
     pub(super) fn expire_named(&mut self, at: usize, late: Duration, dead: Duration) {
-        if self.links[at].named.is_empty() {
+        if self.links[at].grants || self.links[at].named.is_empty() {
             return;
         }
         let now = self.now;

@@ -40,6 +40,27 @@ pub struct Tuning {
     pub firsts_under_way: usize,
     /// Most second copies under way.
     pub seconds: usize,
+    /// Pieces asked ahead of another seeder, in a chain of seeders.
+    pub chain_ahead: usize,
+    /// An upload to the next seeder of the chain weighs so much against a second copy …
+    pub chain_weight: u8,
+    /// … and a first copy of a piece in a zone so much.
+    pub first_weight: u8,
+    /// Granted pieces that are sent at the same time whether the uplink is full or not …
+    pub uploads: usize,
+    /// … and while it is not.
+    pub uploads_most: usize,
+    /// Pieces granted or waiting to be sent ahead of the uplink, on all links: at least (enough for answers within a
+    /// slot; more makes the last nodes late: at 8, a thousand nodes' T99 is 1.40 instead of 1.14) …
+    pub ahead: usize,
+    /// … and at most, when answers take many slots (8: measured, with queues of 50 ms on every link).
+    pub ahead_most: usize,
+    /// Pieces granted or waiting on all links of a node with few of them: each link has its share, one at least.
+    pub per_link: usize,
+    /// … by a seeder.
+    pub per_link_seeder: usize,
+    /// Grants go to the neighbour that has fewest pieces, give or take this share of the blob.
+    pub dither: f64,
 }
 
 impl Default for Tuning {
@@ -62,6 +83,16 @@ impl Default for Tuning {
             named_bytes: 8 << 20,
             firsts_under_way: 1,
             seconds: 4,
+            chain_ahead: 12,
+            chain_weight: 64,
+            first_weight: 16,
+            uploads: 4,
+            uploads_most: 8,
+            ahead: 3,
+            ahead_most: 8,
+            per_link: 6,
+            per_link_seeder: 12,
+            dither: 1.0 / 16.0,
         }
     }
 }

@@ -26,7 +26,7 @@ pub(crate) fn add(state: &Arc<State>, peer: Peer) {
     let pointless = peer.peer_id == state.node().peer_id()
         || state.has_left()
         || state.is_banned(peer.peer_id)
-        || state.is_connected(peer.peer_id)
+        || state.is_connected_as(&peer)
         || !state.node().claim(state.spec().id, peer.peer_id);
     if pointless {
         return;
@@ -85,7 +85,7 @@ async fn attempt(state: &Arc<State>, peer: &Peer) -> Ended {
             return Ended::Failed;
         }
     };
-    let arrival = Arrival { greeting, address: peer.address, dialled: true };
+    let arrival = Arrival { greeting, address: peer.address, dialled: true, classes: peer.classes };
     let link = match state.attach(&arrival) {
         Ok(link) => link,
         Err(Refused::Full) => return Ended::Failed,

@@ -19,6 +19,7 @@ use crate::swarm::counts::PeerStats;
 use crate::swarm::state::State;
 use crate::wire::Greeting;
 use crate::wire::decode::WireError;
+use crate::wire::word::Word;
 pub(crate) use outbox::Outbox;
 
 /// Names a connection within this node, for as long as the process lives.
@@ -30,6 +31,8 @@ pub(crate) struct LinkId(pub(crate) u64);
 pub(crate) struct About {
     pub(crate) kind: Kind,
     pub(crate) zone: String,
+    /// The id under which it takes words of the `eagle` extension.
+    pub(crate) words: Option<u8>,
 }
 
 /// One connection.
@@ -42,6 +45,8 @@ pub(crate) struct Link {
     pub(crate) dialled: bool,
     /// Whether it will introduce itself as Eagle peers do.
     pub(crate) eagle: bool,
+    /// The piece classes that may be asked for there: this node was told so when it was told to dial.
+    pub(crate) classes: Option<u8>,
     about: OnceLock<About>,
     outbox: Mutex<Outbox>,
     wake: Notify,
@@ -57,6 +62,7 @@ pub(crate) struct Arrival {
     pub(crate) greeting: Greeting,
     pub(crate) address: SocketAddr,
     pub(crate) dialled: bool,
+    pub(crate) classes: Option<u8>,
 }
 
 /// Why a connection ended.
@@ -99,6 +105,7 @@ impl Link {
             address: with.address,
             dialled: with.dialled,
             eagle: with.greeting.peer.is_eagle() && with.greeting.extended,
+            classes: with.classes,
             about: OnceLock::new(),
             outbox: Mutex::default(),
             wake: Notify::new(),
@@ -112,6 +119,23 @@ impl Link {
     /// What the peer is; foreign until it has said more.
     pub(crate) fn kind(&self) -> Kind {
         self.about.get().map_or(Kind::Foreign, |about| about.kind)
+    }
+
+    /// The peer's zone; empty when unknown.
+    pub(crate) fn zone(&self) -> &str {
+        self.about.get().map_or("", |about| &about.zone)
+    }
+
+    /// Whether the peer speaks the `eagle` extension.
+    pub(crate) fn speaks(&self) -> bool {
+        self.about.get().is_some_and(|about| about.words.is_some())
+    }
+
+    /// Says `word` to a peer that speaks the extension; others are not told.
+    pub(crate) fn say(&self, word: Word) {
+        if let Some(id) = self.about.get().and_then(|about| about.words) {
+            self.send(|outbox| word.put(outbox.control(), id));
+        }
     }
 
     /// Takes what the peer says it is; only the first time counts.
@@ -151,7 +175,7 @@ impl Link {
 
     pub(crate) fn stats(&self) -> PeerStats {
         let (received, sent) = self.moved();
-        let zone = self.about.get().map(|about| about.zone.clone()).unwrap_or_default();
+        let zone = self.zone().to_owned();
         PeerStats { peer_id: self.peer, address: self.address, kind: self.kind(), zone, received, sent }
     }
 }

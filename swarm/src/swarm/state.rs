@@ -18,16 +18,16 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::assembly::{Arriving, Memory, Whole, blocks};
+use crate::assembly::{Arriving, Memory, Whole};
 use crate::engine::node::Node;
 use crate::limit::HostLimits;
-use crate::mesh::{Action, Input, Mesh, PieceSet, Start, Tuning, Why};
+use crate::mesh::{Action, Input, Mesh, PieceSet, Start, Tuning};
 use crate::swarm::counts::Counts;
 use crate::swarm::link::{Link, LinkId};
 use crate::swarm::{Progress, SwarmSpec};
 use crate::verify::Job;
-use crate::wire;
 
+mod act;
 mod members;
 
 pub(crate) use members::Refused;
@@ -56,6 +56,8 @@ pub(crate) struct Core {
     actions: Vec<Action<LinkId>>,
     banned: HashSet<PeerId>,
     failed: Vec<PeerId>,
+    // Zones that peers have named; the mesh knows them by their places.
+    zones: Vec<String>,
     // Whether this swarm is counted in the node's `firsts`.
     gives_firsts: bool,
 }
@@ -78,6 +80,8 @@ impl State {
         let start = Start {
             piece_length: spec.layout.piece_length(),
             seeding: spec.seeding,
+            // What a seeder's store lacks, its origin brings.
+            replicates: false,
             have,
             known: 0,
             seed: rand::random(),
@@ -90,6 +94,7 @@ impl State {
             actions: Vec::new(),
             banned: HashSet::new(),
             failed: Vec::new(),
+            zones: Vec::new(),
             gives_firsts: false,
         };
         let progress = Progress {
@@ -189,26 +194,15 @@ impl State {
     /// What one read of a connection brought.
     pub(crate) fn deliver(
         self: &Arc<Self>,
-        link: &Link,
         inputs: &mut Vec<Input<'static, LinkId>>,
         whole: &mut Vec<(u32, Whole)>,
     ) {
         let mut core = self.core.lock();
-        let refused: Vec<u32> = inputs
-            .iter()
-            .filter_map(|input| match input {
-                Input::Requested { piece, .. } if !core.mesh.have().contains(*piece) => Some(*piece),
-                _ => None,
-            })
-            .collect();
         for (piece, _) in &*whole {
             core.arriving.remove(piece);
         }
         self.run(&mut core, inputs.drain(..));
         drop(core);
-        if !refused.is_empty() {
-            link.send(|outbox| refused.iter().for_each(|piece| outbox.refuse(*piece)));
-        }
         for (piece, whole) in whole.drain(..) {
             self.node.verifier.submit(Job { swarm: self.clone(), piece, whole });
         }
@@ -350,58 +344,5 @@ impl State {
                 self.node.firsts.fetch_sub(1, Ordering::Relaxed);
             }
         }
-    }
-
-    fn act(&self, core: &mut Core, action: Action<LinkId>) {
-        let (Action::Request { peer, .. }
-        | Action::Cancel { peer, .. }
-        | Action::Field { peer }
-        | Action::Tell { peer, .. }
-        | Action::Upload { peer, .. }
-        | Action::Drop { peer, .. }) = action;
-        let Some(link) = core.links.iter().find(|link| link.id == peer).cloned() else { return };
-        match action {
-            Action::Request { piece, backwards, .. } => {
-                let blocks = self.missing_blocks(core, piece);
-                link.send(|outbox| put_requests(outbox.control(), piece, &blocks, backwards));
-            }
-            Action::Cancel { piece, .. } => {
-                let blocks = self.missing_blocks(core, piece);
-                link.send(|outbox| {
-                    for (begin, length) in blocks {
-                        wire::put_cancel(outbox.control(), piece, begin, length);
-                    }
-                });
-            }
-            Action::Field { .. } => {
-                let bitmap = core.mesh.have().to_bitmap();
-                link.send(|outbox| wire::put_bitfield(outbox.control(), &bitmap));
-            }
-            Action::Tell { piece, .. } => link.send(|outbox| wire::put_have(outbox.control(), piece)),
-            Action::Upload { piece, .. } => link.send(|outbox| outbox.start(piece)),
-            Action::Drop { why, .. } => {
-                if why == Why::Liar && core.banned.len() < MAX_BANNED {
-                    core.banned.insert(link.peer);
-                }
-                tracing::debug!(swarm = %self.spec.id, peer = %link.peer, ?why, "dropping a peer");
-                link.close(Some(why));
-            }
-        }
-    }
-
-    fn missing_blocks(&self, core: &Core, piece: u32) -> Vec<(u32, u32)> {
-        match core.arriving.get(&piece) {
-            Some(arriving) => arriving.missing(),
-            None => blocks(self.spec.layout.length_of(piece)).collect(),
-        }
-    }
-}
-
-fn put_requests(out: &mut Vec<u8>, piece: u32, blocks: &[(u32, u32)], backwards: bool) {
-    let put = |(begin, length): &(u32, u32)| wire::put_request(out, piece, *begin, *length);
-    if backwards {
-        blocks.iter().rev().for_each(put);
-    } else {
-        blocks.iter().for_each(put);
     }
 }

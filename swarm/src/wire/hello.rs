@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::EXTENDED;
 
-/// The id under which this engine takes messages of the `eagle` extension. None is sent yet: the id tells foreign
-/// clients apart from later Eagles.
+/// The id under which this engine takes messages of the `eagle` extension ([`super::word`]).
 pub(crate) const EAGLE_MESSAGE: u8 = 1;
 /// Block requests that a peer may have queued here, told as BEP 10 `reqq`: two pieces of 4 MiB for each of four
 /// requests outstanding, 2,048 blocks of 16 KiB. One that queues twice as many is dropped.
@@ -39,6 +38,8 @@ pub(crate) struct Hello {
     pub(crate) role: Option<Role>,
     /// Its zone, empty when unknown.
     pub(crate) zone: String,
+    /// The id under which it takes messages of the `eagle` extension; none: it does not speak it.
+    pub(crate) words: Option<u8>,
 }
 
 /// The bytes are no extended handshake.
@@ -56,7 +57,7 @@ impl Hello {
         let wire = Wire {
             eagle_role: role,
             eagle_zone: (!self.zone.is_empty() && self.zone.len() <= MAX_ZONE).then(|| self.zone.clone()),
-            m: Extensions { eagle: Some(EAGLE_MESSAGE) },
+            m: Extensions { eagle: self.words },
             reqq: Some(MAX_QUEUED_REQUESTS),
         };
         let mut out = vec![0, 0, 0, 0, EXTENDED, 0];
@@ -78,7 +79,9 @@ impl Hello {
             Some("agent") => Some(Role::Agent),
             _ => None,
         };
-        Ok(Self { role, zone: wire.eagle_zone.filter(|zone| zone.len() <= MAX_ZONE).unwrap_or_default() })
+        let zone = wire.eagle_zone.filter(|zone| zone.len() <= MAX_ZONE).unwrap_or_default();
+        // Zero is how BEP 10 switches an extension off.
+        Ok(Self { role, zone, words: wire.m.eagle.filter(|id| *id > 0) })
     }
 }
 
@@ -89,7 +92,7 @@ mod tests {
     #[test]
     fn eagles_know_each_other() {
         for role in [Role::Seeder, Role::Agent] {
-            let hello = Hello { role: Some(role), zone: "eu-1a".into() };
+            let hello = Hello { role: Some(role), zone: "eu-1a".into(), words: Some(EAGLE_MESSAGE) };
             let bytes = hello.encode();
             assert_eq!(bytes[..4], u32::try_from(bytes.len() - 4).unwrap().to_be_bytes());
             assert_eq!(Hello::decode(&bytes[6..]).unwrap(), hello);
@@ -101,7 +104,7 @@ mod tests {
         let foreign =
             b"d12:complete_agoi-1e1:md11:upload_onlyi3e11:ut_metadatai2e6:ut_pexi1ee13:metadata_sizei31235e\
             4:reqqi500e1:v17:Transmission 3.006:yourip4:\x7f\x00\x00\x01e";
-        assert_eq!(Hello::decode(foreign).unwrap(), Hello { role: None, zone: String::new() });
+        assert_eq!(Hello::decode(foreign).unwrap(), Hello { role: None, zone: String::new(), words: None });
         assert_eq!(Hello::decode(b"d1:pi100e4:reqqi250ee").unwrap().role, None);
         assert!(Hello::decode(b"d1:m").is_err());
         assert!(Hello::decode(b"").is_err());

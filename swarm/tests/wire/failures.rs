@@ -16,8 +16,8 @@ async fn a_liar_is_banned_and_the_blob_is_right() {
     let blob = blob(4 << 20);
     let mut wrong = blob.clone();
     wrong.iter_mut().step_by(1000).for_each(|byte| *byte ^= 1);
-    let liar = Member::start(Role::Agent, MemoryPieces::full(layout(&blob), wrong), unlimited()).await;
-    let (seeder, agent) = (Member::seeder(&blob).await, Member::agent(&blob).await);
+    let liar = Member::start(Role::Agent, MemoryPieces::full(layout(&blob), wrong), unlimited());
+    let (seeder, agent) = (Member::seeder(&blob), Member::agent(&blob));
     agent.swarm.add_peers([liar.peer()]);
     eventually("the liar is found out", || agent.swarm.stats().bad_pieces > 0).await;
     eventually("the liar is dropped", || agent.swarm.stats().peers.is_empty()).await;
@@ -34,7 +34,7 @@ async fn a_liar_is_banned_and_the_blob_is_right() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_peer_costs_little_and_is_reported() {
     let blob = blob(4 << 20);
-    let (seeder, agent) = (Member::seeder(&blob).await, Member::agent(&blob).await);
+    let (seeder, agent) = (Member::seeder(&blob), Member::agent(&blob));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut peer = seeder.peer();
     (peer.address, peer.peer_id.0) = (listener.local_addr().unwrap(), *b"-XX0000-abcdefghijkl");
@@ -56,7 +56,7 @@ async fn a_silent_peer_costs_little_and_is_reported() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_owes_and_is_silent_is_dropped() {
     let blob = blob(1 << 20);
-    let agent = Member::agent(&blob).await;
+    let agent = Member::agent(&blob);
     let mut silent = Raw::dial(agent.engine.local_addr()).await;
     silent.send(5, &[0xf0]).await;
     silent.send(1, &[]).await;
@@ -68,8 +68,8 @@ async fn a_peer_that_owes_and_is_silent_is_dropped() {
 async fn when_the_seeder_dies_agents_share_what_there_is_and_go_on_with_another() {
     let blob = blob(16 << 20);
     let full = || MemoryPieces::full(layout(&blob), blob.clone());
-    let seeder = Member::start(Role::Seeder, full(), limited(20_000_000)).await;
-    let agents = [Member::agent(&blob).await, Member::agent(&blob).await, Member::agent(&blob).await];
+    let seeder = Member::start(Role::Seeder, full(), limited(20_000_000));
+    let agents = [Member::agent(&blob), Member::agent(&blob), Member::agent(&blob)];
     for (index, agent) in agents.iter().enumerate() {
         agent.swarm.add_peers(agents[..index].iter().map(Member::peer).chain([seeder.peer()]));
     }
@@ -82,7 +82,7 @@ async fn when_the_seeder_dies_agents_share_what_there_is_and_go_on_with_another(
     })
     .await;
     assert!(!agents[0].pieces.verified().is_full());
-    let second = Member::start(Role::Seeder, full(), unlimited()).await;
+    let second = Member::start(Role::Seeder, full(), unlimited());
     for agent in &agents {
         agent.swarm.add_peers([second.peer()]);
     }
@@ -97,8 +97,8 @@ async fn limits_hold_on_either_side() {
     let blob = blob(6_000_000);
     for (up, down) in [(limited(12_000_000), unlimited()), (unlimited(), limited(12_000_000))] {
         let full = MemoryPieces::full(layout(&blob), blob.clone());
-        let seeder = Member::start(Role::Seeder, full, up).await;
-        let agent = Member::start(Role::Agent, MemoryPieces::empty(layout(&blob)), down).await;
+        let seeder = Member::start(Role::Seeder, full, up);
+        let agent = Member::start(Role::Agent, MemoryPieces::empty(layout(&blob)), down);
         agent.swarm.push_hashes(0, &MemoryPieces::hashes(layout(&blob), &blob));
         let begun = Instant::now();
         agent.swarm.add_peers([seeder.peer()]);
@@ -111,7 +111,7 @@ async fn limits_hold_on_either_side() {
 #[tokio::test(flavor = "multi_thread")]
 async fn junk_and_floods_end_the_connection_and_nothing_else() {
     let blob = blob(2 << 20);
-    let seeder = Member::seeder(&blob).await;
+    let seeder = Member::seeder(&blob);
     let address = seeder.engine.local_addr();
 
     let mut gigantic = Raw::dial(address).await;
@@ -138,7 +138,7 @@ async fn junk_and_floods_end_the_connection_and_nothing_else() {
     let mut stranger = tokio::net::TcpStream::connect(address).await.unwrap();
     stranger.write_all(&[b'x'; 200]).await.unwrap();
 
-    let agent = Member::agent(&blob).await;
+    let agent = Member::agent(&blob);
     agent.swarm.add_peers([seeder.peer()]);
     agent.complete().await;
     assert!(agent.pieces.bytes() == blob);
@@ -147,7 +147,7 @@ async fn junk_and_floods_end_the_connection_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_that_dial_each_other_keep_one_connection_and_nobody_dials_itself() {
     let blob = blob(1 << 20);
-    let (one, two) = (Member::agent(&blob).await, Member::agent(&blob).await);
+    let (one, two) = (Member::agent(&blob), Member::agent(&blob));
     one.swarm.add_peers([two.peer(), one.peer()]);
     two.swarm.add_peers([one.peer()]);
     for member in [&one, &two] {
@@ -157,7 +157,7 @@ async fn two_that_dial_each_other_keep_one_connection_and_nobody_dials_itself() 
         [&one, &two].iter().all(|member| member.swarm.stats().peers.len() == 1)
     })
     .await;
-    let seeder = Member::seeder(&blob).await;
+    let seeder = Member::seeder(&blob);
     one.swarm.add_peers([seeder.peer()]);
     two.complete().await;
 }
@@ -165,7 +165,7 @@ async fn two_that_dial_each_other_keep_one_connection_and_nobody_dials_itself() 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_looks_at_progress_may_ask_for_more_meanwhile() {
     let blob = blob(64 << 20);
-    let member = Member::start(Role::Agent, MemoryPieces::empty(layout(&blob)), unlimited()).await;
+    let member = Member::start(Role::Agent, MemoryPieces::empty(layout(&blob)), unlimited());
     let (swarm, pieces) = (member.swarm.clone(), layout(&blob).pieces());
     let both = Arc::new(Barrier::new(2));
     let meet = both.clone();

@@ -10,7 +10,7 @@ use super::support::{Member, Raw, blob, eventually, layout, numbers};
 #[tokio::test(flavor = "multi_thread")]
 async fn it_downloads_from_a_seeder() {
     let blob = blob(600_000);
-    let seeder = Member::seeder(&blob).await;
+    let seeder = Member::seeder(&blob);
     let mut raw = Raw::dial(seeder.engine.local_addr()).await;
     // The first message is the bitfield (BEP 3), then comes the unchoke.
     assert_eq!(raw.receive().await, Some((5, vec![0b1110_0000])));
@@ -35,13 +35,13 @@ async fn it_downloads_from_a_seeder() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_it_cancels_is_not_sent() {
     let blob = blob(64 << 10);
-    let agent = Member::agent(&blob).await;
+    let agent = Member::agent(&blob);
     let mut raw = Raw::dial(agent.engine.local_addr()).await;
     raw.expect(2).await;
     // Nothing is here yet: the requests wait for nothing and are dropped.
     raw.send(6, &numbers(&[0, 0, 16384])).await;
     raw.send(8, &numbers(&[0, 0, 16384])).await;
-    let seeder = Member::seeder(&blob).await;
+    let seeder = Member::seeder(&blob);
     agent.swarm.add_peers([seeder.peer()]);
     assert_eq!(raw.expect(4).await, numbers(&[0]));
     raw.send(6, &numbers(&[0, 16384, 16384])).await;
@@ -51,7 +51,7 @@ async fn what_it_cancels_is_not_sent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_uploads_to_an_agent() {
     let blob = blob(700_000);
-    let agent = Member::agent(&blob).await;
+    let agent = Member::agent(&blob);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut peer = agent.peer();
     (peer.address, peer.peer_id.0) = (listener.local_addr().unwrap(), *b"-XX0000-abcdefghijkl");
@@ -84,7 +84,7 @@ async fn it_uploads_to_an_agent() {
 async fn two_senders_of_one_wrong_piece_are_told_apart() {
     // One honest and one lying sender of a single piece, each of which sends half of it.
     let blob = blob(64 << 10);
-    let agent = Member::agent(&blob).await;
+    let agent = Member::agent(&blob);
     assert_eq!(MemoryPieces::hashes(layout(&blob), &blob), [hash_piece(&blob)]);
     let mut liar = Raw::dial(agent.engine.local_addr()).await;
     liar.send(5, &[0x80]).await;
@@ -94,7 +94,7 @@ async fn two_senders_of_one_wrong_piece_are_told_apart() {
         liar.send(7, &[&numbers(&[0, begin])[..], &[0; 16384]].concat()).await;
     }
     // It says no more: the honest one is asked for the other half, and then, since nobody can be blamed, for all.
-    let seeder = Member::seeder(&blob).await;
+    let seeder = Member::seeder(&blob);
     agent.swarm.add_peers([seeder.peer()]);
     agent.complete().await;
     assert!(agent.pieces.bytes() == blob);

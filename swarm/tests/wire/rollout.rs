@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::support::{Member, SWARM, blob, engine, eventually, layout, limited, unlimited};
 
-fn ingest(seeder: &Member, agents: &[Member], blob: &[u8], pieces: std::ops::Range<u32>) {
+pub(crate) fn ingest(seeder: &Member, agents: &[Member], blob: &[u8], pieces: std::ops::Range<u32>) {
     let hashes = MemoryPieces::hashes(layout(blob), blob);
     for piece in pieces {
         let range = layout(blob).range_of(piece);
@@ -31,11 +31,11 @@ fn ingest(seeder: &Member, agents: &[Member], blob: &[u8], pieces: std::ops::Ran
 async fn what_has_arrived_is_everywhere_while_the_rest_has_not() {
     let blob = blob((16 << 20) + 12_345);
     let pieces = layout(&blob).pieces();
-    let seeder = Member::start(Role::Seeder, MemoryPieces::empty(layout(&blob)), limited(40_000_000)).await;
+    let seeder = Member::start(Role::Seeder, MemoryPieces::empty(layout(&blob)), limited(40_000_000));
     let mut agents = Vec::new();
     for _ in 0..8 {
         let pieces = MemoryPieces::empty(layout(&blob));
-        agents.push(Member::start(Role::Agent, pieces, limited(40_000_000)).await);
+        agents.push(Member::start(Role::Agent, pieces, limited(40_000_000)));
     }
     for (index, agent) in agents.iter().enumerate() {
         agent.swarm.add_peers(agents[..index].iter().map(Member::peer).chain([seeder.peer()]));
@@ -64,7 +64,7 @@ async fn what_has_arrived_is_everywhere_while_the_rest_has_not() {
 async fn one_link_to_the_seeder_is_enough_and_bytes_are_counted() {
     for size in [1, 16 * 1024, 700_001, 9 << 20] {
         let blob = blob(size);
-        let (seeder, agent) = (Member::seeder(&blob).await, Member::agent(&blob).await);
+        let (seeder, agent) = (Member::seeder(&blob), Member::agent(&blob));
         agent.swarm.add_peers([seeder.peer()]);
         agent.complete().await;
         assert!(agent.pieces.bytes() == blob, "wrong bytes of {size}");
@@ -80,8 +80,8 @@ async fn one_link_to_the_seeder_is_enough_and_bytes_are_counted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_node_is_served_by_those_who_have_it() {
     let blob = blob(8 << 20);
-    let seeder = Member::seeder(&blob).await;
-    let (first, late) = (Member::agent(&blob).await, Member::agent(&blob).await);
+    let seeder = Member::seeder(&blob);
+    let (first, late) = (Member::agent(&blob), Member::agent(&blob));
     first.swarm.add_peers([seeder.peer()]);
     first.complete().await;
     late.swarm.add_peers([first.peer()]);
@@ -95,7 +95,7 @@ async fn a_late_node_is_served_by_those_who_have_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pieces_from_elsewhere_are_passed_on() {
     let blob = blob(2 << 20);
-    let (one, two) = (Member::agent(&blob).await, Member::agent(&blob).await);
+    let (one, two) = (Member::agent(&blob), Member::agent(&blob));
     two.swarm.add_peers([one.peer()]);
     two.until("a link", |progress| progress.live == 1).await;
     for piece in 0..layout(&blob).pieces() {
@@ -127,12 +127,12 @@ impl Catalog for Stored {
 async fn a_stored_blob_is_served_when_asked_for_and_closed_when_idle() {
     let blob = blob(3 << 20);
     let shutdown = CancellationToken::new();
-    let node = engine(Role::Agent, unlimited(), &shutdown).await;
+    let node = engine(Role::Agent, unlimited(), &shutdown);
     let pieces = Arc::new(MemoryPieces::full(layout(&blob), blob.clone()));
     let stored = Arc::new(Stored { pieces: pieces.clone(), opened: AtomicUsize::new(0) });
     node.serve_lazily(stored.clone());
     assert_eq!(node.swarms(), 0);
-    let agent = Member::agent(&blob).await;
+    let agent = Member::agent(&blob);
     let mut peer = agent.peer();
     (peer.peer_id, peer.address) = (node.peer_id(), node.local_addr());
     agent.swarm.add_peers([peer]);
@@ -151,10 +151,10 @@ async fn a_stored_blob_is_served_when_asked_for_and_closed_when_idle() {
 async fn an_idle_lazy_swarm_is_closed() {
     let blob = blob(1 << 20);
     let shutdown = CancellationToken::new();
-    let node = engine(Role::Agent, unlimited(), &shutdown).await;
+    let node = engine(Role::Agent, unlimited(), &shutdown);
     let pieces = Arc::new(MemoryPieces::full(layout(&blob), blob.clone()));
     node.serve_lazily(Arc::new(Stored { pieces, opened: AtomicUsize::new(0) }));
-    let agent = Member::agent(&blob).await;
+    let agent = Member::agent(&blob);
     let mut peer = agent.peer();
     (peer.peer_id, peer.address) = (node.peer_id(), node.local_addr());
     agent.swarm.add_peers([peer]);

@@ -56,16 +56,31 @@ pub(crate) fn limited(rate: u64) -> Arc<HostLimits> {
     Arc::new(HostLimits::new(Rate::per_second(rate), Rate::per_second(rate)))
 }
 
-pub(crate) async fn engine(role: Role, limits: Arc<HostLimits>, shutdown: &CancellationToken) -> Engine {
+pub(crate) fn engine(role: Role, limits: Arc<HostLimits>, shutdown: &CancellationToken) -> Engine {
+    engine_that(false, role, limits, shutdown)
+}
+
+fn engine_that(grants: bool, role: Role, limits: Arc<HostLimits>, shutdown: &CancellationToken) -> Engine {
     let mut config = EngineConfig::new(PeerId::new(rand::random()), "127.0.0.1:0".parse().unwrap(), role);
     config.lazy_idle = Duration::ZERO;
+    config.grants = grants;
     Engine::start(config, limits, shutdown.clone()).unwrap()
 }
 
 impl Member {
-    pub(crate) async fn start(role: Role, pieces: MemoryPieces, limits: Arc<HostLimits>) -> Self {
+    pub(crate) fn start(role: Role, pieces: MemoryPieces, limits: Arc<HostLimits>) -> Self {
+        Self::start_that(false, role, pieces, limits)
+    }
+
+    /// One that speaks GRANT or does not.
+    pub(crate) fn start_that(
+        grants: bool,
+        role: Role,
+        pieces: MemoryPieces,
+        limits: Arc<HostLimits>,
+    ) -> Self {
         let shutdown = CancellationToken::new();
-        let engine = engine(role, limits, &shutdown).await;
+        let engine = engine_that(grants, role, limits, &shutdown);
         let pieces = Arc::new(pieces);
         let spec = SwarmSpec { id: SWARM, layout: pieces.layout(), seeding: role == Role::Seeder };
         let swarm = engine.join(spec, pieces.clone()).unwrap();
@@ -73,13 +88,13 @@ impl Member {
     }
 
     /// A complete seeder without limits.
-    pub(crate) async fn seeder(blob: &[u8]) -> Self {
-        Self::start(Role::Seeder, MemoryPieces::full(layout(blob), blob.to_vec()), unlimited()).await
+    pub(crate) fn seeder(blob: &[u8]) -> Self {
+        Self::start(Role::Seeder, MemoryPieces::full(layout(blob), blob.to_vec()), unlimited())
     }
 
     /// An agent that has nothing but all hashes.
-    pub(crate) async fn agent(blob: &[u8]) -> Self {
-        let member = Self::start(Role::Agent, MemoryPieces::empty(layout(blob)), unlimited()).await;
+    pub(crate) fn agent(blob: &[u8]) -> Self {
+        let member = Self::start(Role::Agent, MemoryPieces::empty(layout(blob)), unlimited());
         member.swarm.push_hashes(0, &MemoryPieces::hashes(layout(blob), blob));
         member
     }

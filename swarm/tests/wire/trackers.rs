@@ -84,7 +84,7 @@ impl Tracker {
 async fn peers_find_each_other_and_everything_is_told() {
     let (tracker, url, _stop) = Tracker::start().await;
     let blob = blob(3 << 20);
-    let (seeder, agent) = (Member::seeder(&blob).await, Member::agent(&blob).await);
+    let (seeder, agent) = (Member::seeder(&blob), Member::agent(&blob));
     let client = |member: &Member| {
         let config = AnnounceConfig::new(std::slice::from_ref(&url));
         AnnounceClient::start(config, &member.engine, member.shutdown.clone())
@@ -131,7 +131,7 @@ async fn the_second_tracker_knows_and_takes_over() {
     let owner = ring::order(&SWARM.0, &urls)[0].clone();
     let (owner, second) = if owner == one.1 { (one, two) } else { (two, one) };
     let blob = blob(1 << 20);
-    let seeder = Member::seeder(&blob).await;
+    let seeder = Member::seeder(&blob);
     let announcing =
         AnnounceClient::start(AnnounceConfig::new(&urls), &seeder.engine, seeder.shutdown.clone());
     announcing.track(&seeder.swarm);
@@ -139,7 +139,7 @@ async fn the_second_tracker_knows_and_takes_over() {
         eventually("both are told", || tracker.heard(|_, announce| announce.swarm == SWARM)).await;
     }
     owner.2.cancel();
-    let agent = Member::agent(&blob).await;
+    let agent = Member::agent(&blob);
     let announcing = AnnounceClient::start(AnnounceConfig::new(&urls), &agent.engine, agent.shutdown.clone());
     announcing.track(&agent.swarm);
     agent.complete().await;
@@ -149,7 +149,7 @@ async fn the_second_tracker_knows_and_takes_over() {
 async fn many_swarms_go_in_one_batch_and_dead_peers_are_reported() {
     let (tracker, url, _stop) = Tracker::start().await;
     let shutdown = CancellationToken::new();
-    let node = engine(Role::Agent, unlimited(), &shutdown).await;
+    let node = engine(Role::Agent, unlimited(), &shutdown);
     let client =
         AnnounceClient::start(AnnounceConfig::new(std::slice::from_ref(&url)), &node, shutdown.clone());
     for number in 0..40 {
@@ -167,7 +167,7 @@ async fn many_swarms_go_in_one_batch_and_dead_peers_are_reported() {
     .await;
 
     let blob = blob(1 << 20);
-    let agent = Member::agent(&blob).await;
+    let agent = Member::agent(&blob);
     let (mut dead, closed) = (agent.peer(), closed_port().await);
     (dead.peer_id.0, dead.address) = ([b'd'; 20], closed);
     let client = AnnounceClient::start(AnnounceConfig::new(&[url]), &agent.engine, agent.shutdown.clone());
@@ -183,7 +183,7 @@ async fn many_swarms_go_in_one_batch_and_dead_peers_are_reported() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_trackers_nothing_breaks() {
     let blob = blob(1 << 20);
-    let (seeder, agent) = (Member::seeder(&blob).await, Member::agent(&blob).await);
+    let (seeder, agent) = (Member::seeder(&blob), Member::agent(&blob));
     let urls = [format!("http://{}", closed_port().await), format!("http://{}", closed_port().await)];
     let client = AnnounceClient::start(AnnounceConfig::new(&urls), &agent.engine, agent.shutdown.clone());
     client.track(&agent.swarm);

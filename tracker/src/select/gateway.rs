@@ -56,14 +56,15 @@ impl Mesh {
         }
     }
 
-    /// Takes classes over: those without an owner, and a slow owner's; else, if it `asks`, half of the largest owner's.
+    /// Takes classes over: those without an owner, a slow owner's, and one's that others have lost (a dead gateway is
+    /// missed long before its time to live is over); else, if it `asks`, half of the largest owner's.
     fn claim(&mut self, node: u32, slow: bool, asks: bool) {
         let zone = usize::from(self.slots[node].zone);
         let owners = self.zones[zone].owners;
         let mut mine = 0_u8;
         for (class, &owner) in owners.iter().enumerate() {
             let is_slow = |owner: u32| owner != node && !slow && self.speeds.is_slow(self.slots[owner].speed);
-            if owner == NOBODY || is_slow(owner) {
+            if owner == NOBODY || is_slow(owner) || !self.is_sound(owner) {
                 mine |= 1 << class;
             }
         }

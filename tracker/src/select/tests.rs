@@ -366,6 +366,27 @@ fn gateways_halve_and_a_dead_one_is_replaced() {
 }
 
 #[test]
+fn a_gateway_that_others_have_lost_is_replaced_before_it_expires() {
+    let mut world = World::new(4);
+    world.join(0, true, true, 0);
+    let gateways: Vec<Node> = (0..20).map(|_| world.agent(1)).collect();
+    for &node in &gateways {
+        world.ask(node, HANDOUT);
+    }
+    let lost = world.mesh.classes(gateways[3]);
+    let neighbours: Vec<Node> = world.mesh.links(gateways[3]).map(|(other, _)| other).collect();
+    let mut complaints = neighbours.into_iter().filter(|&other| !world.is_seeder(other));
+    let (one, two) = (complaints.next().unwrap(), complaints.next().unwrap());
+    world.mesh.failed(one, gateways[3]);
+    world.ask(gateways[15], 1);
+    assert_eq!(world.mesh.classes(gateways[3]), lost, "one complaint may be the complainer's fault");
+    world.mesh.failed(two, gateways[3]);
+    world.ask(gateways[15], 1);
+    assert_eq!(world.mesh.classes(gateways[3]), 0);
+    assert_eq!(world.mesh.classes(gateways[15]) & lost, lost);
+}
+
+#[test]
 fn a_former_owner_is_told_even_when_it_asks_for_nothing() {
     let mut world = World::new(3);
     let seeder = world.join(0, true, true, 0);

@@ -17,7 +17,8 @@ use crate::assembly::{Arriving, Placed, Whole};
 use crate::mesh::{Input, Kind, PieceSet};
 use crate::swarm::state::State;
 use crate::wire::decode::{Decoder, Sink};
-use crate::wire::hello::Hello;
+use crate::wire::hello::{EAGLE_MESSAGE, Hello};
+use crate::wire::word::Word;
 
 /// Bytes per read at most. All connections of a worker thread share one buffer of this size; it stays in its cache.
 const READ: usize = 256 * 1024;
@@ -87,7 +88,7 @@ impl<'a> Inbox<'a> {
         // What could not be taken yet for want of memory: at most one read.
         let mut backlog = Vec::new();
         if !self.link.eagle {
-            self.introduce(About { kind: Kind::Foreign, zone: String::new() })?;
+            self.introduce(About { kind: Kind::Foreign, zone: String::new(), words: None })?;
         }
         loop {
             if !backlog.is_empty() {
@@ -175,8 +176,33 @@ impl<'a> Inbox<'a> {
             }
         }
         if !self.inputs.is_empty() || !self.whole.is_empty() {
-            self.state.deliver(self.link, &mut self.inputs, &mut self.whole);
+            self.state.deliver(&mut self.inputs, &mut self.whole);
         }
+        Ok(())
+    }
+
+    /// A message of the `eagle` extension.
+    fn word(&mut self, payload: &[u8]) -> Result<(), LinkError> {
+        let peer = self.link.id;
+        let word = Word::decode(payload).map_err(|_| LinkError::Protocol("a malformed word"))?;
+        let pieces = self.state.spec().layout.pieces();
+        let named = match word {
+            Some(Word::Grant(piece) | Word::Decline(piece)) => piece,
+            Some(Word::Expect(piece) | Word::Reject(piece)) => Some(piece),
+            Some(Word::Serves(_)) | None => None,
+        };
+        if named.is_some_and(|piece| piece >= pieces) {
+            return Err(LinkError::Protocol("names a piece that does not exist"));
+        }
+        let input = match word {
+            Some(Word::Grant(piece)) => Input::Granted { peer, piece },
+            Some(Word::Decline(piece)) => Input::Declined { peer, piece },
+            Some(Word::Expect(piece)) => Input::Expected { peer, piece },
+            Some(Word::Reject(piece)) => Input::Rejected { peer, piece },
+            Some(Word::Serves(classes)) => Input::Serves { peer, classes },
+            None => return Ok(()),
+        };
+        self.inputs.push(input);
         Ok(())
     }
 
@@ -241,6 +267,9 @@ impl Sink for Inbox<'_> {
     }
 
     fn extended(&mut self, id: u8, payload: &[u8]) -> Result<(), LinkError> {
+        if id == EAGLE_MESSAGE && self.link.speaks() && self.state.node().config().grants {
+            return self.word(payload);
+        }
         if id != 0 || self.is_introduced() {
             // Later extensions, and handshakes after the first, which BEP 10 allows.
             return Ok(());
@@ -251,7 +280,7 @@ impl Sink for Inbox<'_> {
             Some(Role::Agent) => Kind::Agent,
             None => Kind::Foreign,
         };
-        self.introduce(About { kind, zone: hello.zone })
+        self.introduce(About { kind, zone: hello.zone, words: hello.words })
     }
 
     fn block(&mut self, piece: u32, begin: u32, length: u32) -> Result<bool, LinkError> {
@@ -294,6 +323,11 @@ impl Sink for Inbox<'_> {
                 self.useful += u64::from(length);
                 self.state.counts().received(self.link.kind(), u64::from(length));
             }
+        }
+        let middle = self.state.spec().layout.length_of(piece) / 2;
+        if (begin..begin + length).contains(&middle) && matches!(placed, Placed::New) {
+            // Blocks mostly come in order: this is half of the piece.
+            self.inputs.push(Input::Near { piece });
         }
         if let Placed::Last(whole) = placed {
             self.piece = None;

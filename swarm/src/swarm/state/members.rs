@@ -3,15 +3,34 @@
 use std::sync::Arc;
 
 use eagle_core::swarm_id::PeerId;
+use eagle_core::wire::announce::Peer;
 
-use super::State;
-use crate::mesh::{Input, Kind, Why};
+use super::{Core, State};
+use crate::mesh::{Input, Kind, Neighbour, Why};
 use crate::swarm::counts::SwarmStats;
 use crate::swarm::link::{Arrival, Link};
 use crate::wire;
+use crate::wire::word::Word;
 
 /// Most failed peers remembered until the announce client asks: twice what one announce carries.
 const MAX_FAILED: usize = 64;
+
+/// Most zones told apart in one swarm: more than any cluster has. Each costs a seeder one byte a piece.
+const MAX_ZONES: usize = 256;
+
+impl Core {
+    /// The number of a zone. Peers of more zones than are remembered share the last number.
+    fn zone_number(&mut self, zone: &str) -> u16 {
+        let known = self.zones.iter().position(|name| name == zone);
+        let at = known.unwrap_or_else(|| {
+            if self.zones.len() < MAX_ZONES {
+                self.zones.push(zone.to_owned());
+            }
+            self.zones.len() - 1
+        });
+        u16::try_from(at).unwrap_or(u16::MAX)
+    }
+}
 
 /// Why a connection is not taken into a swarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +72,19 @@ impl State {
         if core.failed.len() < MAX_FAILED && !core.failed.contains(&peer) {
             core.failed.push(peer);
         }
+    }
+
+    /// Whether the peer is connected; if it is, its link is held to the piece classes that the tracker names now.
+    pub(crate) fn is_connected_as(&self, peer: &Peer) -> bool {
+        let mut core = self.core.lock();
+        let Some(link) = core.links.iter().find(|link| link.peer == peer.peer_id).cloned() else {
+            return false;
+        };
+        if let Some(classes) = peer.classes.filter(|_| link.speaks() && self.node.config().grants) {
+            self.run(&mut core, [Input::Asks { peer: link.id, classes }]);
+            link.say(Word::Serves(classes));
+        }
+        true
     }
 
     pub(crate) fn is_connected(&self, peer: PeerId) -> bool {
@@ -103,13 +135,20 @@ impl State {
         let mut core = self.core.lock();
         let wants = !core.mesh.have().is_full() && !self.spec.seeding;
         // A bitfield, if it is shown one, is the first message it gets (BEP 3).
-        self.run(&mut core, [Input::Joined { peer: link.id, kind: link.kind() }]);
+        let grants = link.speaks() && self.node.config().grants;
+        let zone = core.zone_number(link.zone());
+        let classes = link.classes.filter(|_| grants);
+        let is = Neighbour { kind: link.kind(), zone, grants, classes };
+        self.run(&mut core, [Input::Joined { peer: link.id, is }]);
         link.send(|outbox| {
             wire::put_unchoke(outbox.control());
             if wants {
                 wire::put_interested(outbox.control());
             }
         });
+        if let Some(classes) = classes {
+            link.say(Word::Serves(classes));
+        }
         drop(core);
         self.publish_live();
     }
