@@ -223,7 +223,10 @@ mod tests {
         for module in MODULES {
             let pins = std::fs::read_to_string(module.folder().join("go.mod")).unwrap();
             assert!(
-                pins.lines().any(|line| line.trim().starts_with(&format!("{} v", module.versioned))),
+                pins.lines().any(|line| line
+                    .trim()
+                    .trim_start_matches("require ")
+                    .starts_with(&format!("{} v", module.versioned))),
                 "{}",
                 module.folder
             );
