@@ -66,13 +66,23 @@ pub struct Writer {
     // Whether the bytes up to the next piece's start are not wanted.
     skipping: bool,
     jobs: VecDeque<Job>,
+    // A piece that is written and not readable yet: the last one, without hashes that somebody vouches for.
+    withheld: Option<Hashed>,
 }
 
 impl Writer {
     /// A writer whose first byte is the blob's at `from`. If a piece does not begin there, the rest of that piece is
     /// skipped: begin at a piece's start.
     pub fn new(partial: Arc<Partial>, from: u64, known: Option<KnownHashes>) -> Self {
-        Self { partial, known, position: from, filling: Vec::new(), skipping: true, jobs: VecDeque::new() }
+        Self {
+            partial,
+            known,
+            position: from,
+            filling: Vec::new(),
+            skipping: true,
+            jobs: VecDeque::new(),
+            withheld: None,
+        }
     }
 
     /// The offset of the next byte that is expected.
@@ -147,6 +157,8 @@ impl Writer {
         let (index, hash) = job.await.map_err(|stopped| piece(io::Error::other(stopped)))??;
         if self.partial.is_verified(index) {
             shown.push((index, hash));
+        } else {
+            self.withheld = Some((index, hash));
         }
         Ok(())
     }
@@ -157,14 +169,17 @@ impl Writer {
     /// If pieces are missing (the blob stays staged: another source may go on) or the digest is wrong (nothing stays).
     pub async fn finish(mut self) -> Result<Finished, WriterError> {
         let mut pieces = Vec::new();
-        let mut withheld = None;
         while let Some(job) = self.jobs.pop_front() {
             let stopped = |stopped| WriterError::Store { piece: 0, source: io::Error::other(stopped) };
             let hashed = job.await.map_err(stopped)??;
-            if self.partial.is_verified(hashed.0) { pieces.push(hashed) } else { withheld = Some(hashed) }
+            if self.partial.is_verified(hashed.0) {
+                pieces.push(hashed);
+            } else {
+                self.withheld = Some(hashed);
+            }
         }
         self.partial.whole().await.map_err(WriterError::NotWhole)?;
-        pieces.extend(withheld);
+        pieces.extend(self.withheld);
         pieces.sort_unstable_by_key(|(piece, _)| *piece);
         Ok(Finished { pieces, partial: self.partial })
     }

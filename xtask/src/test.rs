@@ -58,7 +58,7 @@ const STEPS: &[Step] = &[
         run: |_| plain(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"]),
     },
     Step { name: "deny", run: |_| deny() },
-    Step { name: "test", run: |_| plain(&["test", "--workspace", "--quiet"]) },
+    Step { name: "test", run: |_| plain(&["test", "--workspace", "--quiet", "--no-fail-fast"]) },
     Step { name: "charts", run: |_| charts() },
     Step { name: "alone", run: |_| alone() },
     Step { name: "build", run: |_| build() },

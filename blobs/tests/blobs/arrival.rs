@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use eagle_blobs::cache::{CommitError, Failure, Phase, Seal};
 use eagle_blobs::tail::{self, TailError};
 use eagle_blobs::writer::{Hashed, KnownHashes, Writer, WriterError};
@@ -14,7 +15,7 @@ use crate::world::{DEADLINE, Sample, World, drain};
 const PIECE: usize = MIN_PIECE as usize;
 
 /// Pushes all of `bytes` in odd chunks.
-async fn push_all(writer: &mut Writer, bytes: &bytes::Bytes) -> Result<Vec<Hashed>, WriterError> {
+async fn push_all(writer: &mut Writer, bytes: &Bytes) -> Result<Vec<Hashed>, WriterError> {
     let mut shown = Vec::new();
     for at in (0..bytes.len()).step_by(10_007) {
         shown.extend(writer.push(bytes.slice(at..(at + 10_007).min(bytes.len()))).await?);
@@ -55,6 +56,22 @@ async fn readers_get_every_byte_while_it_is_ingested() {
     let (read, error) = drain(tail::stream(partial, 0..size)).await;
     assert!(read == sample.bytes && error.is_none(), "a partial reads on after its commit");
     assert_eq!(world.cache.usage().staged, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_last_piece_that_is_written_before_the_end_is_told_at_the_end() {
+    let world = World::new(64 << 20).await;
+    let sample = Sample::new(1, 2 * PIECE);
+    let partial = sample.stage(&world.cache).await;
+    let mut writer = Writer::new(partial.clone(), 0, None);
+    let mut pieces = push_all(&mut writer, &sample.bytes).await.unwrap();
+    for _ in 0..10_000 {
+        // Takes up what is written, most times before the whole has been checked.
+        pieces.extend(writer.push(Bytes::new()).await.unwrap());
+        tokio::task::yield_now().await;
+    }
+    pieces.extend(writer.finish().await.unwrap().pieces);
+    assert_eq!(pieces, (0..).zip(sample.hashes()).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
