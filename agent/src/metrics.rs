@@ -35,6 +35,8 @@ pub struct Ended {
 pub struct Metrics {
     /// Blob bytes by source: brought here by fetches, or served from the store.
     pub blob_bytes: Family<From, Counter>,
+    /// Blob bytes that peers and seeders of other zones have sent.
+    pub crossed_bytes: Counter,
     /// Blob bytes sent to the runtime.
     pub runtime_bytes: Counter,
     /// Requests answered.
@@ -58,6 +60,7 @@ impl Metrics {
         let buckets = [0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 10.0];
         let metrics = Self {
             blob_bytes: Family::default(),
+            crossed_bytes: Counter::default(),
             runtime_bytes: Counter::default(),
             requests: Family::default(),
             fetches: Family::default(),
@@ -71,6 +74,11 @@ impl Metrics {
             drop(metrics.blob_bytes.get_or_create(&From { source }));
         }
         registry.register("blob_bytes", "Blob bytes by source", metrics.blob_bytes.clone());
+        registry.register(
+            "crossed_bytes",
+            "Blob bytes that peers and seeders of other zones have sent",
+            metrics.crossed_bytes.clone(),
+        );
         registry.register("runtime_bytes", "Blob bytes sent to the runtime", metrics.runtime_bytes.clone());
         registry.register("requests", "Requests of the runtime answered", metrics.requests.clone());
         registry.register("fetches", "Fetches ended", metrics.fetches.clone());

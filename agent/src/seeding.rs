@@ -9,6 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use eagle_blobs::cache::{BlobMeta, Cache, Partial};
 use eagle_core::digest::Digest;
 use eagle_core::piece::{Bitmap, PieceLayout};
@@ -103,7 +104,7 @@ impl Pieces for Kept {
         blob.read(offset, buffer)
     }
 
-    fn write_verified(&self, _piece: u32, _bytes: &[u8]) -> io::Result<()> {
+    fn write_verified(&self, _piece: u32, _bytes: Bytes) -> io::Result<()> {
         // Everything is here already.
         Ok(())
     }
@@ -145,7 +146,11 @@ impl Pieces for Arriving {
         self.now().read(offset, buffer)
     }
 
-    fn write_verified(&self, piece: u32, bytes: &[u8]) -> io::Result<()> {
+    fn recent(&self, piece: u32) -> Option<Bytes> {
+        self.now().recent(piece)
+    }
+
+    fn write_verified(&self, piece: u32, bytes: Bytes) -> io::Result<()> {
         self.now().write_verified(piece, bytes)
     }
 }

@@ -38,6 +38,7 @@ mod ledger;
 mod open;
 mod partial;
 mod progress;
+mod recent;
 mod shared;
 mod sidecar;
 mod trailer;
@@ -354,7 +355,9 @@ async fn fill(partial: Arc<Partial>, bytes: Bytes, seal: Seal) -> Result<(), Sta
     let filling = partial.clone();
     let write = move || {
         let mut pieces = (0..).zip(bytes.chunks(layout.piece_length() as usize));
-        pieces.try_for_each(|(piece, bytes)| filling.store(piece, bytes, Some(hash_piece(bytes)), true))
+        pieces.try_for_each(|(piece, part)| {
+            filling.store(piece, bytes.slice_ref(part), Some(hash_piece(part)), true)
+        })
     };
     let written: io::Result<()> =
         tokio::task::spawn_blocking(write).await.map_err(io::Error::other).flatten();

@@ -1,9 +1,9 @@
 //! Reading a blob, also one that is still arriving.
 //!
-//! A chunk whose bytes are in the page cache, as those of a blob that is arriving are, is read at once on the caller's
-//! thread (`preadv2` with `RWF_NOWAIT`): a copy at memory speed that costs less than handing it to another thread. Only
-//! a chunk that has to come from the disk, or a file system without that flag, is read on a thread that may block. A
-//! stream has one chunk in memory.
+//! A piece that was stored a moment ago is handed on from memory. A chunk whose bytes are in the page cache is read at
+//! once on the caller's thread (`preadv2` with `RWF_NOWAIT`): a copy at memory speed that costs less than handing it to
+//! another thread. Only a chunk that has to come from the disk, or a file system without that flag, is read on a thread
+//! that may block. A stream has one chunk in memory.
 //!
 //! Deliberately not here: giving up. A stream waits for the next piece as long as its partial lives; whoever fills the
 //! partial fails it when no source is left.
@@ -108,13 +108,29 @@ impl Tail {
         }
         let until = self.readable.min(self.end);
         let length = usize::try_from(until - self.at).unwrap_or(usize::MAX).min(CHUNK);
-        let file = match &self.source {
-            Source::Partial(partial) => partial.file(),
-            Source::Blob(blob) => blob.file(),
+        let bytes = match self.recent(length) {
+            Some(bytes) => bytes,
+            None => read(self.file(), self.at, length).await.map_err(TailError::Io)?,
         };
-        let bytes = read(file, self.at, length).await.map_err(TailError::Io)?;
         self.at += bytes.len() as u64;
         Ok(bytes)
+    }
+
+    fn file(&self) -> &Arc<File> {
+        match &self.source {
+            Source::Partial(partial) => partial.file(),
+            Source::Blob(blob) => blob.file(),
+        }
+    }
+
+    /// Up to `length` bytes from here out of a piece that is still in memory.
+    fn recent(&self, length: usize) -> Option<Bytes> {
+        let Source::Partial(partial) = &self.source else { return None };
+        let piece = partial.layout().piece_at(self.at);
+        let bytes = partial.recent(piece)?;
+        let from = usize::try_from(self.at - partial.layout().range_of(piece).start).ok()?;
+        let until = from.saturating_add(length).min(bytes.len());
+        (from < until).then(|| bytes.slice(from..until))
     }
 
     /// Waits until the byte at `at` can be read.

@@ -135,7 +135,7 @@ impl Writer {
     }
 
     fn finish_piece(&mut self, piece: u32) {
-        let bytes = std::mem::take(&mut self.filling);
+        let bytes = Bytes::from(std::mem::take(&mut self.filling));
         if std::mem::replace(&mut self.skipping, true) {
             return;
         }
@@ -145,7 +145,7 @@ impl Writer {
             if expected.is_some_and(|expected| expected != hash) {
                 return Err(WriterError::WrongPiece { piece });
             }
-            let stored = partial.store(piece, &bytes, Some(hash), expected.is_some());
+            let stored = partial.store(piece, bytes, Some(hash), expected.is_some());
             stored.map_err(|source| WriterError::Store { piece, source })?;
             Ok((piece, hash))
         }));

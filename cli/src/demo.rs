@@ -74,7 +74,7 @@ impl std::str::FromStr for Layers {
 /// Runs the demonstration.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     eagle_runtime::log::init(&args.log, eagle_runtime::log::Format::Text)?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+    eagle_runtime::threads::all()?.block_on(async {
         tokio::select! {
             ended = show(args) => ended,
             interrupted = tokio::signal::ctrl_c() => {

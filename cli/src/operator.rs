@@ -13,7 +13,7 @@ use crate::BadConfig;
 /// `eagle operator`.
 pub fn run(args: Args) -> anyhow::Result<()> {
     log::init(&args.log, log::Format::Text).context(BadConfig)?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+    eagle_runtime::threads::all()?.block_on(async {
         let context = Context::new();
         context.metrics.register_process();
         let listener = TcpListener::bind(args.admin_listen).await;

@@ -10,7 +10,7 @@ use eagle_core::config::tracker::TrackerConfig;
 use eagle_core::config::{self, Config};
 use eagle_runtime::context::Context;
 use eagle_runtime::shutdown::{Reload, Signals};
-use eagle_runtime::{admin, log};
+use eagle_runtime::{admin, log, threads};
 use tokio::net::TcpListener;
 
 use crate::BadConfig;
@@ -30,6 +30,7 @@ pub struct Args {
 pub fn agent(args: &Args) -> anyhow::Result<()> {
     start(
         args,
+        threads::guest,
         |config: &AgentConfig| &config.telemetry,
         |mut config, context| async move {
             config.node = or_environment(config.node, "EAGLE_NODE");
@@ -47,6 +48,7 @@ pub fn agent(args: &Args) -> anyhow::Result<()> {
 pub fn seeder(args: &Args) -> anyhow::Result<()> {
     start(
         args,
+        threads::all,
         |config: &SeederConfig| &config.telemetry,
         |mut config, context| async move {
             config.zone = or_environment(config.zone, "EAGLE_ZONE");
@@ -70,6 +72,7 @@ fn or_environment(configured: String, variable: &str) -> String {
 pub fn tracker(args: &Args) -> anyhow::Result<()> {
     start(
         args,
+        threads::all,
         |config: &TrackerConfig| &config.telemetry,
         |config, context| async move { Ok(eagle_tracker::run(config, context).await?) },
     )
@@ -86,6 +89,7 @@ pub fn read<C: Config>(file: &Path) -> anyhow::Result<C> {
 
 fn start<C, F>(
     args: &Args,
+    runtime: fn() -> std::io::Result<tokio::runtime::Runtime>,
     telemetry: impl Fn(&C) -> &Telemetry,
     run: impl FnOnce(C, Context) -> F,
 ) -> anyhow::Result<()>
@@ -103,7 +107,7 @@ where
     let config: C = read(file)?;
     let telemetry = telemetry(&config);
     init_log(telemetry).context(BadConfig)?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+    runtime()?.block_on(async {
         let context = Context::new();
         context.metrics.register_process();
         let listener = TcpListener::bind(telemetry.admin).await;

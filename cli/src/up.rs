@@ -112,7 +112,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         return uninstall(args);
     }
     eagle_runtime::log::init(&args.log, eagle_runtime::log::Format::Text)?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+    eagle_runtime::threads::guest()?.block_on(async {
         let context = Context::new();
         context.metrics.register_process();
         let signals = tokio::spawn(context.shutdown.clone().on_signals(Signals::listen()?));

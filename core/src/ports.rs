@@ -5,6 +5,8 @@
 
 use std::io;
 
+use bytes::Bytes;
+
 use crate::piece::{Bitmap, PieceLayout};
 
 /// A blob on this node whose pieces arrive in any order: what the swarm engine reads from and writes to.
@@ -25,6 +27,12 @@ pub trait Pieces: Send + Sync + 'static {
     /// Fills `buffer` from `offset`. The range must lie within verified pieces.
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
 
-    /// Stores the whole of piece `piece`, whose hash was right, marks it verified and wakes whoever waits for it.
-    fn write_verified(&self, piece: u32, bytes: &[u8]) -> io::Result<()>;
+    /// The whole of a verified piece, if it is still in memory; never from a disk.
+    fn recent(&self, _piece: u32) -> Option<Bytes> {
+        None
+    }
+
+    /// Stores the whole of piece `piece`, whose hash was right, marks it verified and wakes whoever waits for it. The bytes
+    /// may be kept for a while.
+    fn write_verified(&self, piece: u32, bytes: Bytes) -> io::Result<()>;
 }

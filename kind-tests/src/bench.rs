@@ -55,6 +55,15 @@ struct Args {
     /// Only fetch, do not unpack
     #[arg(long)]
     no_unpack: bool,
+    /// Peers grant pieces instead of being asked for them
+    #[arg(long)]
+    grants: bool,
+    /// How many zones the nodes are in, in turn; the seeder is in the first
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
+    zones: u8,
+    /// The last node has a quarter of the link
+    #[arg(long)]
+    slow_node: bool,
     /// How layers are packed
     #[arg(long, value_enum, default_value_t = Packed::Gzip)]
     packing: Packed,

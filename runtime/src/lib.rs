@@ -12,3 +12,4 @@ pub mod process;
 pub mod readiness;
 pub mod shutdown;
 pub mod tasks;
+pub mod threads;

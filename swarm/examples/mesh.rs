@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use eagle_core::piece::PieceLayout;
 use eagle_core::ports::Pieces;
 use eagle_core::size::Rate;
@@ -142,7 +143,7 @@ impl Rollout {
             }
             let bytes = &self.blob
                 [usize::try_from(range.start).expect("small")..usize::try_from(range.end).expect("small")];
-            self.seeder.pieces.write_verified(piece, bytes).expect("memory");
+            self.seeder.pieces.write_verified(piece, Bytes::copy_from_slice(bytes)).expect("memory");
             let hash = &self.hashes[piece as usize..=piece as usize];
             self.seeder.swarm.push_hashes(piece, hash);
             self.seeder.swarm.piece_ready(piece);

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use bytes::Bytes;
 use eagle_core::piece::{Bitmap, PieceHash, PieceLayout, hash_piece};
 use eagle_core::ports::Pieces;
 use parking_lot::RwLock;
@@ -71,13 +72,13 @@ impl Pieces for MemoryPieces {
         Ok(())
     }
 
-    fn write_verified(&self, piece: u32, bytes: &[u8]) -> io::Result<()> {
+    fn write_verified(&self, piece: u32, bytes: Bytes) -> io::Result<()> {
         let range = self.layout.range_of(piece);
         let start = usize::try_from(range.start).unwrap_or(usize::MAX);
         let mut blob = self.blob.write();
         let target =
             blob.get_mut(start..start.saturating_add(bytes.len())).ok_or(io::ErrorKind::InvalidInput)?;
-        target.copy_from_slice(bytes);
+        target.copy_from_slice(&bytes);
         drop(blob);
         self.verified.send_modify(|verified| {
             verified.insert(piece);

@@ -12,7 +12,7 @@
 //! slots):
 //! * a node asks for the rarest, then freshest piece, but for the lowest index first within the head window in front of
 //!   each reader ([`fetch`](self)); a link always has about a mebibyte asked of it;
-//! * a HAVE goes to every neighbour at once;
+//! * a HAVE goes to every neighbour at once, but to one that has the piece itself with whatever is sent next;
 //! * a seeder shows agents no bitfield: it names each piece to one of them first, and second copies only while no first
 //!   copy is under way;
 //! * what a silent link owes is asked of others; every missing piece asked for is where the end-game begins.
@@ -290,9 +290,12 @@ impl<K: Copy + Eq> Mesh<K> {
             self.untold.insert(piece);
         }
         let promised = self.promised.remove(piece);
+        // By what a seeder is told it sees its first copies arrive; by the last piece everybody sees who is done.
+        let whole = self.have.is_full();
         for link in &self.links {
             if !(self.names_to(link.kind) || promised && link.grants) {
-                out.push(Action::Tell { peer: link.key, piece });
+                let late = !whole && link.kind == Kind::Agent && link.has.contains(piece);
+                out.push(Action::Tell { peer: link.key, piece, late });
             }
         }
         self.wake();

@@ -70,8 +70,9 @@ impl Job {
         let Self { swarm, piece, whole } = self;
         let Whole { bytes, senders, reserved } = whole;
         if swarm.hash_of(piece) == Some(hash_piece(&bytes)) {
-            match swarm.pieces().write_verified(piece, &bytes) {
-                Ok(()) => swarm.keep_hot(piece, bytes.freeze()),
+            let bytes = bytes.freeze();
+            match swarm.pieces().write_verified(piece, bytes.clone()) {
+                Ok(()) => swarm.keep_hot(piece, bytes),
                 Err(error) => {
                     swarm.fail(&error);
                     return;

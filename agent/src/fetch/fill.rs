@@ -301,6 +301,7 @@ impl<'a> Filling<'a> {
         metrics.came_from("peers", peers);
         metrics.came_from("seeder", seeder);
         metrics.came_from("origin", origin);
+        metrics.crossed_bytes.inc_by(self.flight.crossed());
         let seconds = started.elapsed().as_secs_f64();
         let first_byte_s = self.first_byte.map_or(seconds, |first| first.as_secs_f64());
         let (digest, repository) = (self.flight.digest(), self.flight.repository());

@@ -84,6 +84,11 @@ impl Flight {
         Bytes { peers: stats.from_peers, seeders: stats.from_seeders + http, origin }
     }
 
+    /// What has come out of other zones, by the swarm.
+    pub fn crossed(&self) -> u64 {
+        self.swarm.get().map_or(0, |(swarm, _)| swarm.stats().crossed)
+    }
+
     /// The blob's bytes can be read from now on.
     pub(super) fn open(&self, partial: Arc<Partial>) {
         self.state.send_replace(State::Open(Source::Partial(partial)));

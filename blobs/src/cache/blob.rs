@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use eagle_core::digest::Digest;
 use eagle_core::name::Repository;
 use eagle_core::piece::{Bitmap, PieceHash, PieceLayout};
@@ -99,7 +100,7 @@ impl Pieces for Blob {
         Self::read(self, offset, buffer)
     }
 
-    fn write_verified(&self, _piece: u32, _bytes: &[u8]) -> io::Result<()> {
+    fn write_verified(&self, _piece: u32, _bytes: Bytes) -> io::Result<()> {
         Ok(())
     }
 }

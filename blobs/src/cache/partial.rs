@@ -1,9 +1,8 @@
 //! A blob that is arriving: pieces in any order from any number of writers, read while it fills.
 //!
 //! The bytes go to a staged file, piece by piece, one `pwrite` each. Behind the writers one job at a time, on a thread
-//! that may block, takes the SHA-256 of the whole in order, reading each piece back from the page cache (a copy at
-//! memory speed, so what is hashed is what is on disk); when the last piece is there, at most the backlog remains and
-//! there is no second pass. If the digest is wrong, everything is thrown away and every reader is told.
+//! that may block, takes the SHA-256 of the whole in order, from memory where a piece was written a moment ago (see
+//! `recent`), else read back; when the last piece is there, at most the backlog remains and there is no second pass. If the digest is wrong, everything is thrown away and every reader is told.
 //!
 //! What it deliberately does not do: decide where pieces come from, or when to give up waiting for them.
 
@@ -12,6 +11,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::{Arc, OnceLock, Weak};
 
+use bytes::Bytes;
 use eagle_core::digest::{Digest, Hasher};
 use eagle_core::piece::{Bitmap, PieceHash, PieceLayout};
 use eagle_core::ports::Pieces;
@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::blob::{Blob, check_range};
 use super::filling::{Filling, Inserted};
 use super::progress::{Failure, Phase, Progress};
+use super::recent::Try;
 use super::shared::Shared;
 use super::sidecar::{Claim, Sidecar};
 
@@ -47,6 +48,7 @@ pub struct Partial {
     committing: tokio::sync::Mutex<()>,
     blob: OnceLock<Arc<Blob>>,
     shared: Arc<Shared>,
+    in_memory: Try,
     me: Weak<Self>,
 }
 
@@ -111,6 +113,7 @@ impl Partial {
             committing: tokio::sync::Mutex::new(()),
             blob: OnceLock::new(),
             shared: shared.clone(),
+            in_memory: shared.recent.begin(),
             me: me.clone(),
         })
     }
@@ -197,12 +200,17 @@ impl Partial {
         self.file.read_exact_at(buffer, offset)
     }
 
+    /// A piece that was stored a moment ago. Whether a reader may have it is another question.
+    pub(crate) fn recent(&self, piece: u32) -> Option<Bytes> {
+        self.shared.recent.get(self.in_memory, piece)
+    }
+
     /// Stores a piece. `proven`: its hash was right by a list that somebody vouches for. Blocks for the disk; a disk
     /// error fails the whole blob, as it would leave a hole.
     pub(crate) fn store(
         &self,
         piece: u32,
-        bytes: &[u8],
+        bytes: Bytes,
         hash: Option<PieceHash>,
         proven: bool,
     ) -> io::Result<()> {
@@ -218,8 +226,8 @@ impl Partial {
                 return Ok(());
             }
         }
-        let claim = Claim { check: crc32fast::hash(bytes), proven, hash };
-        let written = self.file.write_all_at(bytes, self.layout.range_of(piece).start);
+        let claim = Claim { check: crc32fast::hash(&bytes), proven, hash };
+        let written = self.file.write_all_at(&bytes, self.layout.range_of(piece).start);
         let recorded = written.and_then(|()| match &self.sidecar {
             Some(sidecar) => sidecar.record(piece, &claim),
             None => Ok(()),
@@ -229,6 +237,7 @@ impl Partial {
             self.end(Failure::Io(Arc::new(error)));
             return Err(io::Error::new(kind, "the blob's file cannot be written"));
         }
+        self.shared.recent.keep(self.in_memory, piece, bytes);
         self.insert(piece, hash, proven);
         Ok(())
     }
@@ -317,7 +326,11 @@ impl Pieces for Partial {
         Self::read(self, offset, buffer)
     }
 
-    fn write_verified(&self, piece: u32, bytes: &[u8]) -> io::Result<()> {
+    fn recent(&self, piece: u32) -> Option<Bytes> {
+        self.is_verified(piece).then(|| Self::recent(self, piece)).flatten()
+    }
+
+    fn write_verified(&self, piece: u32, bytes: Bytes) -> io::Result<()> {
         self.store(piece, bytes, None, true)
     }
 }
@@ -330,6 +343,7 @@ impl std::fmt::Debug for Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
+        self.shared.recent.forget(self.in_memory);
         self.shared.leave_partial(&self.digest, self, false);
     }
 }

@@ -19,6 +19,7 @@ use super::directory::Directory;
 use super::index::{Index, Line};
 use super::ledger::{Entry, Held, Ledger, Refusal, Victim};
 use super::partial::Partial;
+use super::recent::Recent;
 use super::trailer::Trailer;
 
 /// The books and who has what open. Locked for moments only; nothing that holds the lock drops a [`Blob`] or
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     index: Mutex<Index>,
     /// One admission at a time: room is made on the disk before the next one counts it.
     pub(crate) admission: Mutex<()>,
+    pub(crate) recent: Recent,
     pub(crate) runtime: tokio::runtime::Handle,
 }
 
@@ -59,6 +61,7 @@ impl Shared {
             books: Mutex::new(books),
             index: Mutex::new(index),
             admission: Mutex::new(()),
+            recent: Recent::default(),
             runtime,
         }
     }

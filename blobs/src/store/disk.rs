@@ -112,7 +112,10 @@ impl Staged for Filling {
             return Err(StoreError::Invalid("the bytes are not a piece of the blob"));
         }
         let partial = self.partial.clone();
-        let write = move || partial.store(piece, &bytes, Some(hash_piece(&bytes)), false);
+        let write = move || {
+            let hash = hash_piece(&bytes);
+            partial.store(piece, bytes, Some(hash), false)
+        };
         let written = tokio::task::spawn_blocking(write).await;
         written.map_err(|stopped| failed(io::Error::other(stopped)))?.map_err(failed)
     }

@@ -190,7 +190,7 @@ async fn who_gives_up_keeps_what_is_there() {
     let (read, error) = reader.await.unwrap();
     assert!(read == sample.piece(0));
     assert!(matches!(error, Some(TailError::Failed(Failure::GaveUp(reason))) if reason == "no source left"));
-    assert!(partial.write_verified(1, &sample.piece(1)).is_err(), "a failed blob takes nothing more");
+    assert!(partial.write_verified(1, sample.piece(1)).is_err(), "a failed blob takes nothing more");
     let again = sample.stage(&world.cache).await;
     assert_eq!(again.verified().iter().collect::<Vec<_>>(), [0, 2]);
     again.hash_present().await.unwrap();
@@ -217,7 +217,7 @@ async fn reads_outside_are_errors() {
     blob.read(98, &mut buffer).unwrap();
     assert_eq!(buffer, sample.bytes[98..]);
     let partial = Sample::new(2, 100).stage(&world.cache).await;
-    assert!(partial.write_verified(0, &[1; 99]).is_err());
-    assert!(partial.write_verified(1, &[]).is_err());
-    assert!(partial.write_verified(7, &[1; 100]).is_err());
+    assert!(partial.write_verified(0, Bytes::from_static(&[1; 99])).is_err());
+    assert!(partial.write_verified(1, Bytes::new()).is_err());
+    assert!(partial.write_verified(7, Bytes::from_static(&[1; 100])).is_err());
 }

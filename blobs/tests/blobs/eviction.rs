@@ -272,7 +272,7 @@ async fn a_full_disk_fails_the_blob_and_nothing_else() {
     let writing = partial.clone();
     let pieces: Vec<_> = (0..6).map(|piece| (piece, large.piece(piece))).collect();
     let failed = tokio::task::spawn_blocking(move || {
-        pieces.into_iter().find_map(|(piece, bytes)| writing.write_verified(piece, &bytes).err())
+        pieces.into_iter().find_map(|(piece, bytes)| writing.write_verified(piece, bytes).err())
     });
     let error = failed.await.unwrap().expect("the disk is full");
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);

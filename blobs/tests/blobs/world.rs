@@ -107,7 +107,7 @@ impl Sample {
     pub(crate) async fn give(&self, partial: &Arc<Partial>, piece: u32) {
         use eagle_core::ports::Pieces as _;
         let (partial, bytes) = (partial.clone(), self.piece(piece));
-        tokio::task::spawn_blocking(move || partial.write_verified(piece, &bytes)).await.unwrap().unwrap();
+        tokio::task::spawn_blocking(move || partial.write_verified(piece, bytes)).await.unwrap().unwrap();
     }
 }
 

@@ -73,11 +73,14 @@ pub struct Peer {
     pub connections_per_swarm: usize,
     /// Most connections in all swarms together.
     pub connections: usize,
+    /// Whether pieces move between Eagle's peers as their senders grant them. It makes thousands of nodes finish together;
+    /// for some dozens the plain mesh is as good. Peers with and without it work together.
+    pub grants: bool,
 }
 
 impl Default for Peer {
     fn default() -> Self {
-        Self { listen: any(7060), connections_per_swarm: 64, connections: 512 }
+        Self { listen: any(7060), connections_per_swarm: 64, connections: 512, grants: false }
     }
 }
 

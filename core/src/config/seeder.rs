@@ -72,7 +72,12 @@ impl Default for SeederConfig {
             cluster_key: String::new(),
             trackers: Vec::new(),
             api: Api::default(),
-            peer: Peer { listen: any(7051), connections_per_swarm: 256, connections: 4096 },
+            peer: Peer {
+                listen: any(7051),
+                connections_per_swarm: 256,
+                connections: 4096,
+                ..Peer::default()
+            },
             limits: Limits::default(),
             cache: Cache::at("/var/lib/eagle-seeder", 200 << 30),
             origin: Origin::default(),

@@ -20,7 +20,8 @@ const HALF: Duration = Duration::from_mins(4);
 /// Starts Eagle and rolls an image out as `args` say, beside a direct pull of `direct_s` seconds.
 pub(super) async fn measure(site: &Site, args: &Args, direct_s: f64) -> anyhow::Result<Report> {
     let image = publish(site, args, 2).await?;
-    let options = Options { log: Some(args.log.clone()), ..Options::default() };
+    let options =
+        Options { log: Some(args.log.clone()), grants: args.grants, zones: args.zones, ..Options::default() };
     let eagle = Eagle::start(site, &options).await.context("Eagle")?;
     let who: Vec<usize> = if args.solo { vec![0] } else { (0..site.nodes.len()).collect() };
     if args.scenario == Scenario::Warm {

@@ -51,6 +51,17 @@ pub struct Options {
     pub origin: Origin,
     /// What is logged.
     pub log: Option<String>,
+    /// Whether peers grant pieces.
+    pub grants: bool,
+    /// How many zones the nodes are in, one after the other in turn; the seeder is in the first. At most one: none has a zone.
+    pub zones: u8,
+}
+
+impl Options {
+    /// The zone of node `number`, counted from 0.
+    fn zone(&self, number: usize) -> String {
+        if self.zones > 1 { format!("zone-{}", number % usize::from(self.zones)) } else { String::new() }
+    }
 }
 
 /// One process of Eagle.
@@ -87,6 +98,8 @@ impl Eagle {
         let mut config =
             SeederConfig { cluster_key: key.clone(), trackers: trackers.clone(), ..SeederConfig::default() };
         config.node = "seeder".into();
+        config.zone = options.zone(0);
+        config.peer.grants = options.grants;
         config.origin = origin.clone();
         config.cache.directory = site.place.directory().join("seeder/cache");
         config.telemetry = telemetry(config.telemetry);
@@ -99,6 +112,8 @@ impl Eagle {
             let (seeders, trackers) = (seeders.clone(), trackers.clone());
             let mut config = AgentConfig { cluster_key: key.clone(), seeders, trackers, ..default };
             config.node = namespace.part().to_owned();
+            config.zone = options.zone(number);
+            config.peer.grants = options.grants;
             config.origin = origin.clone();
             config.cache.directory = site.place.directory().join(namespace.part()).join("cache");
             if let Some(cache) = options.agent_caches.get(number) {

@@ -169,7 +169,7 @@ impl World {
         match action {
             Action::Request { peer, piece, .. } => self.post(node, peer, Message::Request(piece)),
             Action::Cancel { peer, piece } => self.post(node, peer, Message::Cancel(piece)),
-            Action::Tell { peer, piece } => self.post(node, peer, Message::Has(piece)),
+            Action::Tell { peer, piece, .. } => self.post(node, peer, Message::Has(piece)),
             Action::Field { peer } => {
                 let have = Box::new(self.nodes[node as usize].mesh.have().clone());
                 self.post(node, peer, Message::Field(have));

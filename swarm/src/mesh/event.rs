@@ -209,6 +209,8 @@ pub enum Action<K> {
         peer: K,
         /// Of what.
         piece: u32,
+        /// It has the piece itself, so that nothing depends on it: it may go with the next message.
+        late: bool,
     },
     /// Send what it asked of this piece.
     Upload {

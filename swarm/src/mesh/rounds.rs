@@ -198,7 +198,7 @@ impl World {
                 let field = self.nodes[node].mesh.have().clone();
                 self.post(node, peer, Message::Field(field));
             }
-            Action::Tell { peer, piece } => self.post(node, peer, Message::Has(piece)),
+            Action::Tell { peer, piece, .. } => self.post(node, peer, Message::Has(piece)),
             Action::Upload { peer, piece, .. } => {
                 assert!(self.nodes[node].mesh.have().contains(piece), "what is not here is sent");
                 if let Some(peer) = self.nodes[node].peers.get_mut(&peer) {

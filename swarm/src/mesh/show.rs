@@ -119,7 +119,7 @@ impl<K: Copy + Eq> Mesh<K> {
         let link = &mut self.links[at];
         link.shown.insert(piece);
         link.named.push(Named { piece, at: self.now, first, requested: false });
-        out.push(Action::Tell { peer: link.key, piece });
+        out.push(Action::Tell { peer: link.key, piece, late: false });
     }
 
     /// Takes back names that link `at` does not take up: nothing requested within `late`, although nothing else is on its way

@@ -83,7 +83,7 @@ fn told(actions: &Actions) -> Vec<(u8, u32)> {
     actions
         .iter()
         .filter_map(|action| match action {
-            Action::Tell { peer, piece } => Some((*peer, *piece)),
+            Action::Tell { peer, piece, .. } => Some((*peer, *piece)),
             _ => None,
         })
         .collect()
@@ -122,6 +122,24 @@ fn a_have_wakes_an_idle_link_and_a_choked_one_is_not_asked() {
     // What a choke takes back is asked of whoever else has it.
     subject.on(Input::Has { peer: 1, piece: 6 });
     assert_eq!(requested(&subject.on(Input::Choked { peer: 2, choked: true })), [(1, 6)]);
+}
+
+#[test]
+fn a_have_that_nobody_needs_may_wait_until_the_last_piece() {
+    let late = |actions: &Actions| -> Vec<(u8, bool)> {
+        let told = |action: &_| match action {
+            Action::Tell { peer, late, .. } => Some((*peer, *late)),
+            _ => None,
+        };
+        actions.iter().filter_map(told).collect()
+    };
+    let mut subject = Subject::agent(2, 2);
+    subject.join(1, Kind::Agent, &set(2, [0]));
+    subject.join(2, Kind::Agent, &set(2, []));
+    subject.join(3, Kind::Seeder, &set(2, [0, 1]));
+    assert_eq!(late(&subject.on(Input::Verified { piece: 0 })), [(1, true), (2, false), (3, false)]);
+    subject.on(Input::Has { peer: 1, piece: 1 });
+    assert_eq!(late(&subject.on(Input::Verified { piece: 1 })), [(1, false), (2, false), (3, false)]);
 }
 
 #[test]

@@ -14,6 +14,8 @@ pub struct SwarmStats {
     pub from_seeders: u64,
     /// Received from agents and foreign clients.
     pub from_peers: u64,
+    /// Of both, what came out of another zone. A peer without a zone is in everybody's.
+    pub crossed: u64,
     /// Sent to anybody.
     pub uploaded: u64,
     /// Received and thrown away: asked twice, not asked, or of a piece whose hash was wrong.
@@ -45,21 +47,26 @@ pub struct PeerStats {
 pub(crate) struct Counts {
     from_seeders: AtomicU64,
     from_peers: AtomicU64,
+    crossed: AtomicU64,
     pub(crate) uploaded: AtomicU64,
     pub(crate) wasted: AtomicU64,
     pub(crate) bad_pieces: AtomicU64,
 }
 
 impl Counts {
-    pub(crate) fn received(&self, kind: Kind, bytes: u64) {
+    pub(crate) fn received(&self, kind: Kind, crossing: bool, bytes: u64) {
         let count = if kind == Kind::Seeder { &self.from_seeders } else { &self.from_peers };
         count.fetch_add(bytes, Ordering::Relaxed);
+        if crossing {
+            self.crossed.fetch_add(bytes, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn read(&self, peers: Vec<PeerStats>) -> SwarmStats {
         SwarmStats {
             from_seeders: self.from_seeders.load(Ordering::Relaxed),
             from_peers: self.from_peers.load(Ordering::Relaxed),
+            crossed: self.crossed.load(Ordering::Relaxed),
             uploaded: self.uploaded.load(Ordering::Relaxed),
             wasted: self.wasted.load(Ordering::Relaxed),
             bad_pieces: self.bad_pieces.load(Ordering::Relaxed),

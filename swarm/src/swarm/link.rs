@@ -126,6 +126,12 @@ impl Link {
         self.about.get().map_or("", |about| &about.zone)
     }
 
+    /// Whether the peer is in another zone than `own`; not if one of both is unknown.
+    pub(crate) fn is_crossing(&self, own: &str) -> bool {
+        let zone = self.zone();
+        !zone.is_empty() && !own.is_empty() && zone != own
+    }
+
     /// Whether the peer speaks the `eagle` extension.
     pub(crate) fn speaks(&self) -> bool {
         self.about.get().is_some_and(|about| about.words.is_some())
@@ -145,6 +151,12 @@ impl Link {
 
     /// Changes what is to be sent, and has it sent.
     pub(crate) fn send(&self, change: impl FnOnce(&mut Outbox)) {
+        self.send_late(change);
+        self.wake.notify_one();
+    }
+
+    /// Changes what is to be sent together with what comes next, or at the next [`Link::flush`].
+    pub(crate) fn send_late(&self, change: impl FnOnce(&mut Outbox)) {
         let overflow = {
             let mut outbox = self.outbox.lock();
             change(&mut outbox);
@@ -153,7 +165,13 @@ impl Link {
         if overflow {
             self.close(None);
         }
-        self.wake.notify_one();
+    }
+
+    /// Has everything sent that waits.
+    pub(crate) fn flush(&self) {
+        if self.outbox.lock().has_control() {
+            self.wake.notify_one();
+        }
     }
 
     /// Ends the connection.
@@ -182,13 +200,13 @@ impl Link {
 
 /// Runs the connection until it ends; the handshakes are done, `state` knows the link. The end is told to `state`.
 pub(crate) async fn run(state: &Arc<State>, link: &Arc<Link>, stream: TcpStream) -> LinkError {
-    let stream = Arc::new(stream);
-    let writing = tokio::spawn(writer::run(state.clone(), link.clone(), stream.clone()));
+    let (mut incoming, outgoing) = stream.into_split();
+    let writing = tokio::spawn(writer::run(state.clone(), link.clone(), outgoing));
     let read = tokio::select! {
         biased;
         () = link.stop.cancelled() => LinkError::Stopped,
         () = state.left() => LinkError::Stopped,
-        error = reader::run(state, link, &stream) => error,
+        error = reader::run(state, link, &mut incoming) => error,
     };
     link.stop.cancel();
     let written = writing.await.unwrap_or(LinkError::Stopped);

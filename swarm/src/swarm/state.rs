@@ -34,6 +34,8 @@ pub(crate) use members::Refused;
 
 /// Most peers banned: whoever has so many liars in one swarm has other worries.
 const MAX_BANNED: usize = 1024;
+/// Ticks after which messages that waited for others are sent by themselves: once a second.
+const FLUSH: u32 = 20;
 
 /// A swarm's state on this node.
 pub(crate) struct State {
@@ -54,6 +56,7 @@ pub(crate) struct Core {
     // Pieces that were wrong with several senders: each of their next senders sends all of it.
     alone: HashSet<u32>,
     actions: Vec<Action<LinkId>>,
+    ticks: u32,
     banned: HashSet<PeerId>,
     failed: Vec<PeerId>,
     // Zones that peers have named; the mesh knows them by their places.
@@ -92,6 +95,7 @@ impl State {
             arriving: HashMap::new(),
             alone: HashSet::new(),
             actions: Vec::new(),
+            ticks: 0,
             banned: HashSet::new(),
             failed: Vec::new(),
             zones: Vec::new(),
@@ -226,6 +230,10 @@ impl State {
             })
             .collect();
         self.run(&mut core, moved.into_iter().chain([Input::Tick]));
+        core.ticks = core.ticks.wrapping_add(1);
+        if core.ticks.is_multiple_of(FLUSH) {
+            core.links.iter().for_each(|link| link.flush());
+        }
     }
 
     /// Where blocks of `piece` from `link` go: nowhere if it was not asked of it.
@@ -248,6 +256,10 @@ impl State {
     /// The bytes of a verified piece.
     pub(crate) async fn piece_bytes(self: &Arc<Self>, piece: u32) -> io::Result<Bytes> {
         if let Some(bytes) = self.node.hot.get(self.spec.id, piece) {
+            return Ok(bytes);
+        }
+        if let Some(bytes) = self.pieces.recent(piece) {
+            self.keep_hot(piece, bytes.clone());
             return Ok(bytes);
         }
         let this = self.clone();

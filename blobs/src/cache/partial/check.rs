@@ -26,12 +26,16 @@ impl Partial {
                 next
             };
             let Some(piece) = next else { return };
-            buffer.resize(self.layout.length_of(piece) as usize, 0);
-            if let Err(error) = self.read(self.layout.range_of(piece).start, &mut buffer) {
-                self.end(Failure::Io(Arc::new(error)));
-                return;
+            if let Some(bytes) = self.recent(piece) {
+                hasher.update(&bytes);
+            } else {
+                buffer.resize(self.layout.length_of(piece) as usize, 0);
+                if let Err(error) = self.read(self.layout.range_of(piece).start, &mut buffer) {
+                    self.end(Failure::Io(Arc::new(error)));
+                    return;
+                }
+                hasher.update(&buffer);
             }
-            hasher.update(&buffer);
             if self.state.lock().filling.hashed_one() {
                 let found = std::mem::take(&mut *hasher).finish();
                 return self.decide(found);

@@ -49,6 +49,11 @@ impl Outbox {
         &mut self.control
     }
 
+    /// Whether short messages wait.
+    pub(crate) fn has_control(&self) -> bool {
+        !self.control.is_empty()
+    }
+
     /// Takes all short messages, leaving `spent` (emptied) for the next ones.
     pub(crate) fn take_control(&mut self, mut spent: Vec<u8>) -> Vec<u8> {
         spent.clear();

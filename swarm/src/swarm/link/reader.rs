@@ -1,15 +1,22 @@
 //! The reading half: from the socket through a buffer that all connections of a thread share, block bytes straight to
 //! their piece, everything else to the state in one go per read.
+//!
+//! Reading by `poll_read` and not by readiness: a read that does not fill the buffer has emptied the socket, which tokio
+//! then knows without asking the kernel a second time.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use eagle_core::piece::Bitmap;
 use eagle_core::wire::announce::Role;
 use librqbit_peer_protocol::{Message, Request};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead as _, ReadBuf};
+use tokio::net::tcp::OwnedReadHalf;
 
 use super::outbox::Block;
 use super::{About, Link, LinkError};
@@ -36,7 +43,7 @@ thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-pub(super) async fn run(state: &Arc<State>, link: &Arc<Link>, stream: &TcpStream) -> LinkError {
+pub(super) async fn run(state: &Arc<State>, link: &Arc<Link>, stream: &mut OwnedReadHalf) -> LinkError {
     let mut inbox = Inbox::new(state, link);
     let ended = inbox.read(stream).await;
     ended.err().unwrap_or(LinkError::Stopped)
@@ -83,7 +90,7 @@ impl<'a> Inbox<'a> {
         }
     }
 
-    async fn read(&mut self, stream: &TcpStream) -> Result<(), LinkError> {
+    async fn read(&mut self, stream: &mut OwnedReadHalf) -> Result<(), LinkError> {
         let mut decoder = Decoder::new();
         // What could not be taken yet for want of memory: at most one read.
         let mut backlog = Vec::new();
@@ -99,10 +106,16 @@ impl<'a> Inbox<'a> {
                 continue;
             }
             let patience = if self.is_introduced() { IDLE } else { INTRODUCTION };
-            let ready = tokio::time::timeout(patience, stream.readable()).await;
-            ready.map_err(|_| LinkError::Idle)?.map_err(LinkError::Socket)?;
             let limited = self.state.limits().download() > 0;
-            let count = self.read_some(stream, &mut decoder, &mut backlog, limited)?;
+            let room = if limited { READ_LIMITED } else { READ };
+            let read = poll_fn(|context| {
+                self.poll_read(context, stream, room, |inbox, bytes| {
+                    let used = decoder.feed(bytes, inbox)?;
+                    backlog.extend_from_slice(&bytes[used..]);
+                    Ok(())
+                })
+            });
+            let count = tokio::time::timeout(patience, read).await.map_err(|_| LinkError::Idle)??;
             self.deliver()?;
             if limited {
                 self.state.limits().take_down(count).await;
@@ -110,26 +123,24 @@ impl<'a> Inbox<'a> {
         }
     }
 
-    /// One read, decoded; how many bytes it was.
-    fn read_some(
+    /// One read of at most `room` bytes, taken by `take`; how many bytes it was.
+    fn poll_read(
         &mut self,
-        stream: &TcpStream,
-        decoder: &mut Decoder,
-        backlog: &mut Vec<u8>,
-        limited: bool,
-    ) -> Result<usize, LinkError> {
+        context: &mut Context<'_>,
+        stream: &mut OwnedReadHalf,
+        room: usize,
+        mut take: impl FnMut(&mut Self, &[u8]) -> Result<(), LinkError>,
+    ) -> Poll<Result<usize, LinkError>> {
         BUFFER.with_borrow_mut(|buffer| {
             buffer.resize(READ, 0);
-            let room = if limited { READ_LIMITED } else { READ };
-            let count = match stream.try_read(&mut buffer[..room]) {
-                Ok(0) => return Err(LinkError::Closed),
-                Ok(count) => count,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(0),
-                Err(error) => return Err(LinkError::Socket(error)),
-            };
-            let used = decoder.feed(&buffer[..count], self)?;
-            backlog.extend_from_slice(&buffer[used..count]);
-            Ok(count)
+            let mut read = ReadBuf::new(&mut buffer[..room]);
+            ready!(Pin::new(stream).poll_read(context, &mut read)).map_err(LinkError::Socket)?;
+            let bytes = read.filled();
+            if bytes.is_empty() {
+                return Poll::Ready(Err(LinkError::Closed));
+            }
+            take(self, bytes)?;
+            Poll::Ready(Ok(bytes.len()))
         })
     }
 
@@ -321,7 +332,8 @@ impl Sink for Inbox<'_> {
             Placed::Twice => self.waste(length),
             Placed::New | Placed::Last(_) => {
                 self.useful += u64::from(length);
-                self.state.counts().received(self.link.kind(), u64::from(length));
+                let crossing = self.link.is_crossing(&self.state.node().config().zone);
+                self.state.counts().received(self.link.kind(), crossing, u64::from(length));
             }
         }
         let middle = self.state.spec().layout.length_of(piece) / 2;

@@ -4,13 +4,17 @@
 //! queue, so a HAVE waits for at most the rest of one block and what little the kernel holds.
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, IoSlice};
+use std::future::poll_fn;
+use std::io::IoSlice;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
+use tokio::io::AsyncWrite as _;
+use tokio::net::tcp::OwnedWriteHalf;
 
 use super::outbox::Batch;
 use super::{Link, LinkError};
@@ -26,16 +30,10 @@ const BATCH: usize = 256 * 1024;
 /// Buffers per write: 16 blocks with their headers, and the short messages.
 const SLICES: usize = 33;
 
-pub(super) async fn run(state: Arc<State>, link: Arc<Link>, stream: Arc<TcpStream>) -> LinkError {
+pub(super) async fn run(state: Arc<State>, link: Arc<Link>, stream: OwnedWriteHalf) -> LinkError {
     let stop = link.stop.clone();
-    let mut writer = Writer {
-        state: &state,
-        link: &link,
-        stream: &stream,
-        queue: VecDeque::new(),
-        control: Vec::new(),
-        sent: 0,
-    };
+    let mut writer =
+        Writer { state: &state, link: &link, stream, queue: VecDeque::new(), control: Vec::new(), sent: 0 };
     let ended = tokio::select! {
         biased;
         () = stop.cancelled() => LinkError::Stopped,
@@ -64,7 +62,7 @@ impl Part {
 struct Writer<'a> {
     state: &'a Arc<State>,
     link: &'a Arc<Link>,
-    stream: &'a TcpStream,
+    stream: OwnedWriteHalf,
     queue: VecDeque<Part>,
     // Short messages that are being written.
     control: Vec<u8>,
@@ -129,7 +127,7 @@ impl Writer<'_> {
     /// Puts waiting short messages in front of everything but a part that is half written.
     fn pull_control(&mut self) {
         let mut outbox = self.link.outbox.lock();
-        if outbox.control().is_empty() {
+        if !outbox.has_control() {
             return;
         }
         self.control = outbox.take_control(std::mem::take(&mut self.control));
@@ -141,19 +139,15 @@ impl Writer<'_> {
     /// Writes everything that is queued, and short messages that come up meanwhile.
     async fn flush(&mut self) -> Result<(), LinkError> {
         while !self.queue.is_empty() {
-            match self.write_some() {
-                Ok(count) => self.advance(count),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.stream.writable().await.map_err(LinkError::Socket)?;
-                    self.pull_control();
-                }
-                Err(error) => return Err(LinkError::Socket(error)),
-            }
+            let count = poll_fn(|context| self.poll_write(context)).await.map_err(LinkError::Socket)?;
+            self.advance(count);
         }
         Ok(())
     }
 
-    fn write_some(&self) -> std::io::Result<usize> {
+    /// One write; after one that was cut short, tokio knows that the socket is full.
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
+        self.pull_control();
         let mut slices = [IoSlice::new(&[]); SLICES];
         let (mut used, mut skip) = (0, self.sent);
         for part in &self.queue {
@@ -174,7 +168,7 @@ impl Writer<'_> {
                 break;
             }
         }
-        self.stream.try_write_vectored(&slices[..used])
+        Pin::new(&mut self.stream).poll_write_vectored(context, &slices[..used])
     }
 
     fn advance(&mut self, count: usize) {

@@ -37,6 +37,9 @@ impl State {
                 let bitmap = core.mesh.have().to_bitmap();
                 link.send(|outbox| wire::put_bitfield(outbox.control(), &bitmap));
             }
+            Action::Tell { piece, late: true, .. } => {
+                link.send_late(|outbox| wire::put_have(outbox.control(), piece));
+            }
             Action::Tell { piece, .. } => link.send(|outbox| wire::put_have(outbox.control(), piece)),
             Action::Upload { piece, .. } => link.send(|outbox| outbox.start(piece)),
             Action::Grant { piece, .. } => link.say(Word::Grant(piece)),
