@@ -242,7 +242,7 @@ fn start_engine(
     engine.zone.clone_from(&config.zone);
     engine.connections_per_swarm = config.peer.connections_per_swarm;
     engine.connections = config.peer.connections;
-    engine.grants = config.peer.grants;
+    engine.grants = config.peer.grants.are_given(&config.zone);
     Engine::start(engine, limits.clone(), shutdown.clone())
         .map_err(|source| AgentError::Engine { address: config.peer.listen, source })
 }

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use eagle::demo::Layers;
 use eagle::demo::image::{ImageSpec, Packing};
+use eagle_core::config::section::Grants;
 use eagle_core::size::Rate;
 use futures::future::join_all;
 
@@ -55,9 +56,9 @@ struct Args {
     /// Only fetch, do not unpack
     #[arg(long)]
     no_unpack: bool,
-    /// Peers grant pieces instead of being asked for them
-    #[arg(long)]
-    grants: bool,
+    /// When peers grant pieces instead of being asked for them
+    #[arg(long, value_enum, default_value_t = Granted::Auto)]
+    grants: Granted,
     /// How many zones the nodes are in, in turn; the seeder is in the first
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
     zones: u8,
@@ -94,6 +95,24 @@ enum Scenario {
     Late,
     /// As cold, with many small layers, beside all nodes pulling directly at once
     Small,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Granted {
+    /// If nodes are in zones
+    Auto,
+    Always,
+    Never,
+}
+
+impl From<Granted> for Grants {
+    fn from(granted: Granted) -> Self {
+        match granted {
+            Granted::Auto => Self::Auto,
+            Granted::Always => Self::Always,
+            Granted::Never => Self::Never,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

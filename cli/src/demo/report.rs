@@ -31,6 +31,12 @@ pub struct Report {
     pub origin_blob_bytes: Option<u64>,
     /// GETs of blobs that the registry answered during the rollout.
     pub origin_blob_gets: Option<u64>,
+    /// The share of its time after which the slowest node in this had half of the image's bytes to read, in order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub half_share: Option<f64>,
+    /// Blob bytes that agents got out of other zones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crossed_bytes: Option<u64>,
     /// CPU time during the rollout, seconds; unknown where all parts share one process.
     pub cpu_s: PerPart<f64>,
     /// Most resident memory; unknown where all parts share one process.
@@ -106,6 +112,8 @@ impl Report {
             image_bytes,
             origin_blob_bytes: None,
             origin_blob_gets: None,
+            half_share: None,
+            crossed_bytes: None,
             cpu_s: PerPart::default(),
             rss_peak_bytes: PeakMemory::default(),
             nodes,
@@ -185,6 +193,13 @@ impl Report {
             mebibytes(peers),
             ratio(peers, self.image_bytes)
         ));
+        if let Some(crossed) = self.crossed_bytes {
+            let copies = ratio(crossed, self.image_bytes);
+            line(format!("crossed zones                   {}   {copies:.2} x the image", mebibytes(crossed)));
+        }
+        if let Some(share) = self.half_share {
+            line(format!("half readable after               {share:.2}   of a node's time, at most"));
+        }
         self.machine(&mut out);
         out
     }

@@ -73,14 +73,39 @@ pub struct Peer {
     pub connections_per_swarm: usize,
     /// Most connections in all swarms together.
     pub connections: usize,
-    /// Whether pieces move between Eagle's peers as their senders grant them. It makes thousands of nodes finish together;
-    /// for some dozens the plain mesh is as good. Peers with and without it work together.
-    pub grants: bool,
+    /// Whether pieces move between Eagle's peers as their senders grant them: "auto" (if this node is in a zone), "always"
+    /// or "never". With it each zone gets one copy from the others, slow nodes hold nobody up, and thousands of nodes finish
+    /// together; without it some dozens in one place need a little less CPU time. Peers with and without work together.
+    pub grants: Grants,
+}
+
+/// When pieces move as granted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Grants {
+    /// If this node is in a zone.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Grants {
+    /// Whether they do on a node in `zone`; empty: in none.
+    pub fn are_given(self, zone: &str) -> bool {
+        match self {
+            Self::Auto => !zone.is_empty(),
+            Self::Always => true,
+            Self::Never => false,
+        }
+    }
 }
 
 impl Default for Peer {
     fn default() -> Self {
-        Self { listen: any(7060), connections_per_swarm: 64, connections: 512, grants: false }
+        Self { listen: any(7060), connections_per_swarm: 64, connections: 512, grants: Grants::Auto }
     }
 }
 

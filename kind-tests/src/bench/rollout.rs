@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use eagle::demo::report::{Bytes, NodeReport, PeakMemory, PerPart, Report};
+use eagle_core::size::Rate;
 use eagle_runtime::process::Usage;
 
 use super::{Args, Scenario, cpu, publish, pull, way};
@@ -20,8 +21,12 @@ const HALF: Duration = Duration::from_mins(4);
 /// Starts Eagle and rolls an image out as `args` say, beside a direct pull of `direct_s` seconds.
 pub(super) async fn measure(site: &Site, args: &Args, direct_s: f64) -> anyhow::Result<Report> {
     let image = publish(site, args, 2).await?;
-    let options =
-        Options { log: Some(args.log.clone()), grants: args.grants, zones: args.zones, ..Options::default() };
+    let options = Options {
+        log: Some(args.log.clone()),
+        grants: args.grants.into(),
+        zones: args.zones,
+        ..Options::default()
+    };
     let eagle = Eagle::start(site, &options).await.context("Eagle")?;
     let who: Vec<usize> = if args.solo { vec![0] } else { (0..site.nodes.len()).collect() };
     if args.scenario == Scenario::Warm {
@@ -37,6 +42,9 @@ pub(super) async fn measure(site: &Site, args: &Args, direct_s: f64) -> anyhow::
         "agents before: {} bytes resident at most",
         idle.iter().map(|usage| usage.resident).max().unwrap_or(0)
     ));
+    if let (true, Some(slow), Some(link)) = (args.slow_node, site.nodes.last(), args.link.0) {
+        site.network.limit(slow.namespace(), Rate::per_second(link.get() / 4))?;
+    }
     let before = State::take(site, &eagle).await?;
     let pulls = match args.scenario {
         Scenario::Late => late(site, &who, &image, args).await?,
@@ -46,6 +54,11 @@ pub(super) async fn measure(site: &Site, args: &Args, direct_s: f64) -> anyhow::
     say(&format!("{} through Eagle: {}", who.len(), used.since(&before.machine)));
     let traffic = site.registry.traffic(before.registry).await?;
     let after = State::take(site, &eagle).await?;
+    let half = pulls
+        .iter()
+        .flatten()
+        .filter_map(|pulled| pulled.half.map(|half| half.as_secs_f64() / pulled.took.as_secs_f64()));
+    let half_share = half.reduce(f64::max);
     let nodes = who.iter().zip(pulls).map(|(node, pulled)| {
         node_report(
             site.nodes[*node].namespace().part(),
@@ -56,6 +69,8 @@ pub(super) async fn measure(site: &Site, args: &Args, direct_s: f64) -> anyhow::
     let mut report = Report::new(direct_s, image.made.bytes, nodes.collect());
     report.origin_blob_bytes = Some(traffic.bytes);
     report.origin_blob_gets = Some(traffic.gets);
+    report.half_share = half_share;
+    report.crossed_bytes = (args.zones > 1).then(|| after.crossed - before.crossed);
     let spent = |after: &[Usage], before: &[Usage]| {
         let of = |usages: &[Usage]| usages.iter().map(|usage| usage.cpu_seconds).sum::<f64>();
         Some(of(after) - of(before))
@@ -100,6 +115,8 @@ async fn late(
 /// Everything that is counted.
 struct State {
     bytes: Vec<Bytes>,
+    // Out of other zones, by all agents.
+    crossed: u64,
     agents: Vec<Usage>,
     seeder: Usage,
     tracker: Usage,
@@ -109,14 +126,15 @@ struct State {
 
 impl State {
     async fn take(site: &Site, eagle: &Eagle) -> anyhow::Result<Self> {
-        let mut bytes = Vec::new();
+        let (mut bytes, mut crossed) = (Vec::new(), 0);
         for agent in &eagle.agents {
             bytes.push(settled(agent).await?);
+            crossed += agent.metric("eagle_agent_crossed_bytes_total").await?;
         }
         let agents = eagle.agents.iter().map(Part::usage).collect::<anyhow::Result<_>>()?;
         let (seeder, tracker) = (eagle.seeder.usage()?, eagle.tracker.usage()?);
         let (machine, registry) = (cpu::Sample::take(site)?, site.registry.mark()?);
-        Ok(Self { bytes, agents, seeder, tracker, machine, registry })
+        Ok(Self { bytes, crossed, agents, seeder, tracker, machine, registry })
     }
 }
 

@@ -18,6 +18,8 @@ use ::eagle::demo::image::Made;
 
 /// Longest wait until it answers.
 const START: Duration = Duration::from_secs(20);
+/// Longest wait until something of a pull is there.
+const PULL: Duration = Duration::from_mins(4);
 /// Longest wait until a removed image's blobs are gone.
 const REMOVE: Duration = Duration::from_secs(30);
 
@@ -47,6 +49,8 @@ pub struct Pulled {
     /// From the call to the first bytes of a layer in the runtime's store. Looked at every 10 ms; containerd 1.6 writes
     /// a layer in steps of 1 MiB, so this is late by the time of one such step.
     pub first_byte: Option<Duration>,
+    /// From the call until half of the image's bytes were there; looked at as often.
+    pub half: Option<Duration>,
 }
 
 impl Containerd {
@@ -103,11 +107,17 @@ impl Containerd {
                 Way::FetchOnly => self.fetch(image).await,
             }
         };
-        let mut first_byte = None;
-        let first = wait(Duration::from_mins(4), "a first byte", async || {
+        let (mut first_byte, mut half) = (None, None);
+        let first = wait(PULL, "a first byte", async || {
             Ok(self.has_layer_bytes(&made.layers).then(|| started.elapsed()))
         });
-        tokio::pin!(pull, first);
+        // A runtime reads each layer in order: what it has received is what can be read of it.
+        let before = self.received();
+        let readable = wait(PULL, "half of the image", async || {
+            let received = self.received().saturating_sub(before);
+            Ok((received >= made.bytes / 2).then(|| started.elapsed()))
+        });
+        tokio::pin!(pull, first, readable);
         let took = loop {
             tokio::select! {
                 ended = &mut pull => {
@@ -115,12 +125,13 @@ impl Containerd {
                     break started.elapsed();
                 }
                 seen = &mut first, if first_byte.is_none() => first_byte = Some(seen?),
+                seen = &mut readable, if half.is_none() => half = Some(seen?),
             }
         };
         for layer in &made.layers {
             ensure!(self.blobs().join(layer.hex()).is_file(), "{image} was pulled without its layer {layer}");
         }
-        Ok(Pulled { took, first_byte })
+        Ok(Pulled { took, first_byte, half })
     }
 
     async fn fetch(&self, image: &str) -> anyhow::Result<()> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ::eagle::demo::report::Bytes;
 use anyhow::{Context as _, ensure};
 use eagle_core::config::agent::AgentConfig;
-use eagle_core::config::section::{Origin, Registry, Telemetry};
+use eagle_core::config::section::{Grants, Origin, Registry, Telemetry};
 use eagle_core::config::seeder::SeederConfig;
 use eagle_core::config::tracker::TrackerConfig;
 use eagle_core::size::ByteSize;
@@ -51,8 +51,8 @@ pub struct Options {
     pub origin: Origin,
     /// What is logged.
     pub log: Option<String>,
-    /// Whether peers grant pieces.
-    pub grants: bool,
+    /// When peers grant pieces.
+    pub grants: Grants,
     /// How many zones the nodes are in, one after the other in turn; the seeder is in the first. At most one: none has a zone.
     pub zones: u8,
 }
