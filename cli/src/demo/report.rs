@@ -137,26 +137,11 @@ impl Report {
 
     /// The table for people.
     pub fn table(&self) -> String {
-        let mut out = String::new();
+        let mut out = self.nodes_table();
         let mut line = |text: String| {
             out.push_str(text.trim_end());
             out.push('\n');
         };
-        line(String::new());
-        line(format!(
-            "{:<10} {:>8} {:>10}   {:>11} {:>11} {:>11} {:>11}",
-            "node", "seconds", "first byte", "store", "peers", "seeder", "registry"
-        ));
-        for node in &self.nodes {
-            let seconds = if node.ok { format!("{:.2}", node.seconds) } else { "failed".into() };
-            let first = node.first_byte_s.map_or_else(String::new, |first| format!("{first:.2}"));
-            let Bytes { store, peers, seeder, origin } = node.bytes;
-            let [store, peers, seeder, origin] = [store, peers, seeder, origin].map(mebibytes);
-            line(format!(
-                "{:<10} {seconds:>8} {first:>10}   {store:>11} {peers:>11} {seeder:>11} {origin:>11}",
-                node.name
-            ));
-        }
         line(String::new());
         line(format!("image                           {}", mebibytes(self.image_bytes)));
         line(format!("one direct pull                 {:>7.2} s", self.direct_s));
@@ -201,6 +186,31 @@ impl Report {
             line(format!("half readable after               {share:.2}   of a node's time, at most"));
         }
         self.machine(&mut out);
+        out
+    }
+
+    /// Every node, a line each.
+    fn nodes_table(&self) -> String {
+        let mut out = String::new();
+        let mut line = |text: String| {
+            out.push_str(text.trim_end());
+            out.push('\n');
+        };
+        line(String::new());
+        line(format!(
+            "{:<10} {:>8} {:>10}   {:>11} {:>11} {:>11} {:>11}",
+            "node", "seconds", "first byte", "store", "peers", "seeder", "registry"
+        ));
+        for node in &self.nodes {
+            let seconds = if node.ok { format!("{:.2}", node.seconds) } else { "failed".into() };
+            let first = node.first_byte_s.map_or_else(String::new, |first| format!("{first:.2}"));
+            let Bytes { store, peers, seeder, origin } = node.bytes;
+            let [store, peers, seeder, origin] = [store, peers, seeder, origin].map(mebibytes);
+            line(format!(
+                "{:<10} {seconds:>8} {first:>10}   {store:>11} {peers:>11} {seeder:>11} {origin:>11}",
+                node.name
+            ));
+        }
         out
     }
 

@@ -71,6 +71,12 @@ pub(super) async fn measure(site: &Site, args: &Args, direct_s: f64) -> anyhow::
     report.origin_blob_gets = Some(traffic.gets);
     report.half_share = half_share;
     report.crossed_bytes = (args.zones > 1).then(|| after.crossed - before.crossed);
+    usages(&mut report, &before, &after);
+    Ok(report)
+}
+
+/// What Eagle's parts used.
+fn usages(report: &mut Report, before: &State, after: &State) {
     let spent = |after: &[Usage], before: &[Usage]| {
         let of = |usages: &[Usage]| usages.iter().map(|usage| usage.cpu_seconds).sum::<f64>();
         Some(of(after) - of(before))
@@ -85,7 +91,6 @@ pub(super) async fn measure(site: &Site, args: &Args, direct_s: f64) -> anyhow::
         seeder: Some(after.seeder.resident_peak),
         tracker: Some(after.tracker.resident_peak),
     };
-    Ok(report)
 }
 
 /// All but the last start at once; the last one when the first has half of the image.
