@@ -61,6 +61,7 @@ pub mod seeding;
 pub mod throttle;
 pub mod upkeep;
 pub mod upstream;
+pub mod zones;
 
 /// Why an agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -267,7 +268,8 @@ fn build(
     let Given { cache, engine, canary, held, metrics } = given;
     let origin = Origin::new(&config.origin).map_err(AgentError::Origin)?;
     let registries = Registries::new(origin, config.origin.access);
-    let seeders = Seeders::new(&config.seeders).map_err(AgentError::Seeders)?;
+    let seeders = Seeders::new(&config.seeders, &config.zone).map_err(AgentError::Seeders)?;
+    tokio::spawn(seeders.clone().learn_zones(shutdown.clone()));
     let ladder = Ladder::new(seeders.clone(), registries.clone());
     let access = Access::new(cache.clone(), ladder.clone(), config.mirror.negative_ttl.0);
     let manifests = Manifests::new(cache.clone(), ladder.clone(), access.clone(), std::time::Duration::ZERO);

@@ -15,6 +15,9 @@ use eagle_core::name::{Repository, Target};
 use eagle_core::ring;
 use parking_lot::Mutex;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::zones::Zones;
 
 /// A seeder that could not be reached is asked last for this long.
 const AVOID: Duration = Duration::from_secs(3);
@@ -28,15 +31,18 @@ pub struct Seeders {
 struct Shared {
     urls: Vec<String>,
     client: SeederClient,
+    zones: Zones,
     avoided: Mutex<HashMap<String, Instant>>,
 }
 
 impl Seeders {
-    /// A client of the seeders at these base URLs.
-    pub fn new(urls: &[String]) -> Result<Self, SetupError> {
+    /// A client of the seeders at these base URLs, for a node in this zone.
+    pub fn new(urls: &[String], zone: &str) -> Result<Self, SetupError> {
         let client = SeederClient::new()?;
         let urls = urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
-        Ok(Self { shared: Arc::new(Shared { urls, client, avoided: Mutex::default() }) })
+        Ok(Self {
+            shared: Arc::new(Shared { urls, client, zones: Zones::new(zone), avoided: Mutex::default() }),
+        })
     }
 
     /// How many there are.
@@ -51,6 +57,23 @@ impl Seeders {
         let mut urls: Vec<String> = ring::order(key, &self.shared.urls).into_iter().cloned().collect();
         urls.sort_by_key(is_avoided);
         urls
+    }
+
+    /// The seeders in the order in which they are asked for the bytes of the blob `key`: those in this node's zone come first,
+    /// which take it from its owner if they do not own it; those that could not be reached just now last.
+    pub fn near(&self, key: &[u8]) -> Vec<String> {
+        let avoided = self.shared.avoided.lock();
+        let is_avoided = |url: &String| avoided.get(url).is_some_and(|since| since.elapsed() < AVOID);
+        let mut urls: Vec<String> = ring::order(key, &self.shared.urls).into_iter().cloned().collect();
+        urls.sort_by_key(|url| (is_avoided(url), !self.shared.zones.is_near(url)));
+        urls
+    }
+
+    /// Learns in which zones the seeders are, until `shutdown`.
+    pub async fn learn_zones(self, shutdown: CancellationToken) {
+        let shared = self.shared;
+        let urls = || shared.urls.clone();
+        shared.zones.clone().learn(shared.client.clone(), urls, shutdown).await;
     }
 
     /// The piece hashes of a blob from piece `from` on.
@@ -122,7 +145,7 @@ mod tests {
     async fn a_dead_seeder_is_asked_last_for_a_while() {
         // Port 9 on loopback: nobody listens there.
         let urls = ["http://127.0.0.1:9".to_owned(), "http://127.0.0.2:9".to_owned()];
-        let seeders = Seeders::new(&urls).unwrap();
+        let seeders = Seeders::new(&urls, "").unwrap();
         let owner = seeders.order(b"x")[0].clone();
         let repository = Repository::new("r", "a").unwrap();
         let asked = seeders.blob_size(&owner, &repository, &Digest::of(b"x")).await;

@@ -10,11 +10,13 @@ use bytes::Bytes;
 use eagle_core::digest::Digest;
 use eagle_core::name::{Repository, Target};
 use eagle_core::piece::{LayoutError, PieceLayout};
+use eagle_core::swarm_id::PeerId;
 use eagle_core::wire::pieces::{PEER_ADDRESS_HEADER, PIECE_LENGTH_HEADER, SIZE_HEADER};
+use eagle_core::wire::seeders::{About, CHAIN_ADDRESS_HEADER, Copied, Copies, VIA, via_text};
 use eagle_core::{oci, range};
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
-use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, RANGE};
+use reqwest::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, RANGE};
 use reqwest::{Method, Response, StatusCode};
 
 use crate::origin::{Manifest, ManifestHead};
@@ -25,6 +27,10 @@ pub mod list;
 const CONNECT: Duration = Duration::from_millis(500);
 /// Longest wait for the head of an answer; the seeder may have to ask a registry first.
 const ANSWER: Duration = Duration::from_secs(10);
+/// Longest wait for answers that need nobody else, and for their bodies.
+const SHORT: Duration = Duration::from_secs(2);
+/// Most bytes of such a body: 512 digests, and some room.
+const SHORT_BODY: u64 = 256 << 10;
 /// Idle connections kept to each seeder.
 const IDLE_CONNECTIONS: usize = 16;
 
@@ -72,6 +78,8 @@ pub struct PieceStream {
     pub layout: PieceLayout,
     /// Where the seeder takes peer connections.
     pub peer: Option<SocketAddr>,
+    /// Told to seeders: where the one before it in the chain takes them.
+    pub chain: Option<SocketAddr>,
     /// Frames of [`eagle_core::wire::pieces`].
     pub frames: BoxStream<'static, Result<Bytes, SeederError>>,
 }
@@ -88,6 +96,8 @@ pub struct BlobStream {
 #[derive(Clone, Debug)]
 pub struct SeederClient {
     client: reqwest::Client,
+    via: Vec<PeerId>,
+    only_if_cached: bool,
 }
 
 impl SeederClient {
@@ -102,7 +112,35 @@ impl SeederClient {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(SetupError)?;
-        Ok(Self { client })
+        Ok(Self { client, via: Vec::new(), only_if_cached: false })
+    }
+
+    /// One whose questions are a seeder's: they say through whom they came ([`VIA`]).
+    #[must_use]
+    pub fn via(&self, via: Vec<PeerId>) -> Self {
+        Self { via, ..self.clone() }
+    }
+
+    /// One whose questions must not make the seeder ask anybody else (RFC 9111 §5.2.1.7): what it would have to ask for is
+    /// [`SeederError::Unable`].
+    #[must_use]
+    pub fn only_if_cached(&self) -> Self {
+        Self { only_if_cached: true, ..self.clone() }
+    }
+
+    /// Who answers at this address, and where it takes peer connections.
+    pub async fn about(&self, seeder: &str) -> Result<(About, Option<SocketAddr>), SeederError> {
+        let response = self.send(self.client.get(format!("{seeder}/v1/seeder"))).await?;
+        let host = response.remote_addr().map(|address| address.ip());
+        let about: About = short_json(response).await?;
+        let peer = peer_address(&about.peer, host);
+        Ok((about, peer))
+    }
+
+    /// Tells a seeder what it is to keep too; what it has of it.
+    pub async fn copies(&self, seeder: &str, copies: &Copies) -> Result<Copied, SeederError> {
+        let request = self.client.post(format!("{seeder}/v1/copies")).json(copies);
+        short_json(self.send(request).await?).await
     }
 
     /// The piece hashes of a blob from piece `from` on.
@@ -122,10 +160,10 @@ impl SeederClient {
         let piece_length = u32::try_from(number(PIECE_LENGTH_HEADER)?).unwrap_or(u32::MAX);
         let layout = PieceLayout::new(number(SIZE_HEADER)?, piece_length).map_err(SeederError::Layout)?;
         let host = response.remote_addr().map(|address| address.ip());
-        let peer =
-            header_text(response.headers(), PEER_ADDRESS_HEADER).and_then(|text| peer_address(text, host));
+        let address = |name| header_text(response.headers(), name).and_then(|text| peer_address(text, host));
+        let (peer, chain) = (address(PEER_ADDRESS_HEADER), address(CHAIN_ADDRESS_HEADER));
         let frames = response.bytes_stream().map_err(SeederError::Transport).boxed();
-        Ok(PieceStream { layout, peer, frames })
+        Ok(PieceStream { layout, peer, chain, frames })
     }
 
     /// A blob's bytes from `from` on.
@@ -212,7 +250,13 @@ impl SeederClient {
         self.client.request(method, url).query(&[("ns", repository.registry())])
     }
 
-    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Response, SeederError> {
+    async fn send(&self, mut request: reqwest::RequestBuilder) -> Result<Response, SeederError> {
+        if !self.via.is_empty() {
+            request = request.query(&[(VIA, via_text(&self.via))]);
+        }
+        if self.only_if_cached {
+            request = request.header(CACHE_CONTROL, "only-if-cached");
+        }
         let answer = tokio::time::timeout(ANSWER, request.send()).await.map_err(|_| SeederError::Silent)?;
         let response = answer.map_err(SeederError::Transport)?;
         let status = response.status();
@@ -226,6 +270,15 @@ impl SeederClient {
             Err(SeederError::Unable(text))
         }
     }
+}
+
+/// A short answer that the seeder gives without asking anybody.
+async fn short_json<T: serde::de::DeserializeOwned>(response: Response) -> Result<T, SeederError> {
+    if response.content_length().is_none_or(|length| length > SHORT_BODY) {
+        return Err(SeederError::Answer("Content-Length"));
+    }
+    let bytes = tokio::time::timeout(SHORT, response.bytes()).await.map_err(|_| SeederError::Silent)?;
+    serde_json::from_slice(&bytes.map_err(SeederError::Transport)?).map_err(|_| SeederError::Answer("JSON"))
 }
 
 /// The message of an OCI error body, or the status.

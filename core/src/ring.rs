@@ -24,6 +24,8 @@ fn weight(key: &[u8], member: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, proptest};
+
     use super::*;
 
     const MEMBERS: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -37,6 +39,42 @@ mod tests {
             let after = order(&key, &left);
             let expected: Vec<&str> = before.into_iter().copied().filter(|member| *member != "c").collect();
             assert_eq!(after.into_iter().copied().collect::<Vec<_>>(), expected);
+        }
+    }
+
+    /// Distinct names of 2 to 12 members, and one more.
+    fn members() -> impl Strategy<Value = (Vec<String>, String)> {
+        proptest::collection::hash_set("[a-z]{1,8}", 3..13).prop_map(|names| {
+            let mut names: Vec<String> = names.into_iter().collect();
+            let joining = names.pop().unwrap_or_default();
+            (names, joining)
+        })
+    }
+
+    proptest! {
+        /// Whoever joins takes what it owns now, and nothing else moves; read backwards: whoever leaves moves only its own.
+        #[test]
+        fn a_member_that_joins_moves_only_what_it_owns((before, joining) in members(), key in any::<[u8; 32]>()) {
+            let mut after = before.clone();
+            after.insert(after.len() / 2, joining.clone());
+            let (old, new) = (order(&key, &before), order(&key, &after));
+            prop_assert!(*new[0] == joining || new[0] == old[0]);
+            // The others keep their order, so among the first few at most one is another: who joined, for who was last.
+            for copies in 1..=before.len() {
+                let left: Vec<_> = old[..copies].iter().filter(|member| !new[..copies].contains(member)).collect();
+                let joined = new[..copies].contains(&&joining);
+                prop_assert_eq!(left.len(), usize::from(joined));
+                prop_assert!(!joined || *left[0] == old[copies - 1]);
+            }
+        }
+
+        /// The order is everybody's, in whatever order the members are listed.
+        #[test]
+        fn the_order_of_the_list_does_not_matter((members, _) in members(), key in any::<[u8; 8]>(), turn in 0_usize..12) {
+            let mut other = members.clone();
+            other.rotate_left(turn % members.len());
+            other.reverse();
+            prop_assert_eq!(order(&key, &members), order(&key, &other));
         }
     }
 

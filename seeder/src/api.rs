@@ -1,4 +1,5 @@
-//! The seeder's HTTP API for agents: the piece hashes of a blob, and a read-only registry that pulls through.
+//! The seeder's HTTP API for agents and other seeders: the piece hashes of a blob, and a read-only registry that pulls
+//! through. (`neighbours` has what only other seeders ask.)
 //!
 //! 404 means that the repository does not show the thing to those whom this seeder serves; 503 that the origin could
 //! not be asked. An agent treats them differently: the first goes to the runtime, the second makes it ask the origin
@@ -23,12 +24,19 @@ use eagle_core::name::{Repository, Target};
 use eagle_core::oci::{ErrorCode, error_body};
 use eagle_core::range::{self, Wanted};
 use eagle_core::route::{Route, RouteError, query_value};
+use eagle_core::swarm_id::PeerId;
 use eagle_core::wire::pieces::{PEER_ADDRESS_HEADER, PIECE_LENGTH_HEADER, SIZE_HEADER};
+use eagle_core::wire::seeders::{CHAIN_ADDRESS_HEADER, VIA, parse_via};
 use eagle_swarm::HostLimits;
 use futures::StreamExt as _;
 
+use crate::copies::Keeper;
+use crate::ingest::asked::{Asked, Reach};
+use crate::ingest::chain::Fetching;
 use crate::ingest::{Ingests, Open, OpenError};
 use crate::metrics::{Answered, Metrics};
+use crate::neighbours;
+use crate::ring::Ring;
 
 /// What the handlers work with.
 #[derive(Clone)]
@@ -39,6 +47,12 @@ pub struct Api {
     pub manifests: Manifests<Registries>,
     /// Blobs.
     pub ingests: Ingests,
+    /// The other seeders.
+    pub ring: Ring,
+    /// Copies of what other seeders have.
+    pub keeper: Keeper,
+    /// The zone this seeder is in; empty when unknown.
+    pub zone: Arc<str>,
     /// The host-level limits.
     pub limits: Arc<HostLimits>,
     /// Where this seeder takes peer connections.
@@ -50,7 +64,7 @@ pub struct Api {
 }
 
 /// An answer that is no success.
-struct Refusal {
+pub(crate) struct Refusal {
     status: StatusCode,
     code: ErrorCode,
     message: String,
@@ -58,10 +72,19 @@ struct Refusal {
 
 /// The routes.
 pub fn router(api: Api) -> Router {
-    Router::new().route("/v1/blobs/{digest}/pieces", get(pieces)).fallback(registry).with_state(api)
+    Router::new()
+        .route("/v1/blobs/{digest}/pieces", get(pieces))
+        .merge(neighbours::routes())
+        .fallback(registry)
+        .with_state(api)
 }
 
-async fn pieces(State(api): State<Api>, Path(digest): Path<String>, uri: Uri) -> Response {
+async fn pieces(
+    State(api): State<Api>,
+    Path(digest): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
     let answer = async {
         let query = uri.query().unwrap_or_default();
         let digest: Digest = digest.parse().map_err(|error: eagle_core::digest::DigestError| {
@@ -72,12 +95,19 @@ async fn pieces(State(api): State<Api>, Path(digest): Path<String>, uri: Uri) ->
             Refusal::new(StatusCode::NOT_FOUND, ErrorCode::NameInvalid, error.to_string())
         })?;
         let from = value("from").parse().unwrap_or(0);
-        let open = api.open(&repository, &digest).await?;
+        let asked = asked(query, &headers);
+        let open = api.open(&repository, &digest, &asked).await?;
         let layout = open.list.layout();
+        let (chain, fetching) = api.fetching(&open, &asked);
         let frames = open.list.clone().frames(from);
-        // The stream keeps the swarm joined for as long as an agent reads it.
-        let frames = frames.map(move |bytes| Ok::<_, Infallible>((bytes, open.clone()).0));
-        Response::builder()
+        // The stream keeps the swarm joined for as long as somebody reads it, and a seeder in the chain.
+        let held = Arc::new((open, fetching));
+        let frames = frames.map(move |bytes| Ok::<_, Infallible>((bytes, held.clone()).0));
+        let mut answer = Response::builder();
+        if let Some(chain) = chain {
+            answer = answer.header(CHAIN_ADDRESS_HEADER, chain.to_string());
+        }
+        answer
             .header(SIZE_HEADER, layout.size())
             .header(PIECE_LENGTH_HEADER, layout.piece_length())
             .header(PEER_ADDRESS_HEADER, peer_text(api.peer))
@@ -88,8 +118,21 @@ async fn pieces(State(api): State<Api>, Path(digest): Path<String>, uri: Uri) ->
     api.answer("pieces", answer.await)
 }
 
-/// `host:port`, the host left out when it is any: the agent knows how it reached this seeder.
-fn peer_text(peer: SocketAddr) -> String {
+/// On whose behalf something is asked, and whether nobody else must be asked for it.
+fn asked(query: &str, headers: &HeaderMap) -> Asked {
+    let via = query_value(query, VIA).map(|text| parse_via(&text)).unwrap_or_default();
+    let reach = if wants_cached(headers) { Reach::Here } else { Reach::Registry };
+    Asked { via, reach }
+}
+
+/// Whether nobody else must be asked for this (RFC 9111 §5.2.1.7).
+fn wants_cached(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case("only-if-cached"))
+}
+
+/// `host:port`, the host left out when it is any: who asks knows how it reached this seeder.
+pub fn peer_text(peer: SocketAddr) -> String {
     if peer.ip().is_unspecified() { format!(":{}", peer.port()) } else { peer.to_string() }
 }
 
@@ -106,11 +149,12 @@ async fn registry(State(api): State<Api>, request: Request) -> Response {
     match Route::parse(uri.path(), uri.query(), None) {
         Ok(Route::Base) => api.answer("base", Ok(StatusCode::OK.into_response())),
         Ok(Route::Manifest(repository, target)) => {
-            let answer = api.manifest(method, &repository, &target).await;
+            let answer = api.manifest(method, headers, &repository, &target).await;
             api.answer("manifest", answer)
         }
         Ok(Route::Blob(repository, digest)) => {
-            let answer = api.blob(method, headers, &repository, &digest).await;
+            let asked = asked(uri.query().unwrap_or_default(), headers);
+            let answer = api.blob((method, headers), &repository, &digest, &asked).await;
             api.answer("blob", answer)
         }
         Err(error) => {
@@ -126,34 +170,56 @@ async fn registry(State(api): State<Api>, request: Request) -> Response {
 
 impl Api {
     /// The blob, if `repository` shows it.
-    async fn open(&self, repository: &Repository, digest: &Digest) -> Result<Arc<Open>, Refusal> {
+    async fn open(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        asked: &Asked,
+    ) -> Result<Arc<Open>, Refusal> {
         let is_here = match self.ingests.opened(digest) {
-            Some(_) => true,
+            // A seeder that looks for somebody who has the blob is not led round to itself.
+            Some(open) => asked.reach > Reach::Here || asked.via.is_empty() || !open.is_fed_by_seeder(),
             None => self.access.is_stored(digest),
         };
+        if asked.reach == Reach::Here && !(is_here && self.access.is_readable(repository, digest)) {
+            return Err(Refusal::not_here());
+        }
         if is_here && !self.access.is_readable(repository, digest) {
             self.access
                 .size(repository, digest)
                 .await
                 .map_err(|error| Refusal::upstream(&error, ErrorCode::BlobUnknown))?;
         }
-        self.opened(repository, digest).await
-    }
-
-    async fn opened(&self, repository: &Repository, digest: &Digest) -> Result<Arc<Open>, Refusal> {
-        self.ingests.open(repository, digest).await.map_err(|error| match &error {
+        self.ingests.open(repository, digest, asked).await.map_err(|error| match &error {
             OpenError::Upstream(error) => Refusal::upstream(error, ErrorCode::BlobUnknown),
+            OpenError::NotHere => Refusal::not_here(),
             _ => Refusal::unavailable(eagle_runtime::chain::chain(&error)),
         })
+    }
+
+    /// A seeder that asks takes its place in the chain: whom it is to fetch from before this one.
+    fn fetching(&self, open: &Open, asked: &Asked) -> (Option<SocketAddr>, Option<Fetching>) {
+        let last: Option<&PeerId> = asked.via.last();
+        let Some((id, peer)) = last.and_then(|id| Some((*id, self.ring.view().peer_of(*id)?))) else {
+            return (None, None);
+        };
+        let (before, fetching) = open.chain.join(id, peer);
+        (before, Some(fetching))
     }
 
     async fn manifest(
         &self,
         method: &Method,
+        headers: &HeaderMap,
         repository: &Repository,
         target: &Target,
     ) -> Result<Response, Refusal> {
         let refuse = |error: UpstreamError| Refusal::upstream(&error, ErrorCode::ManifestUnknown);
+        if let (Target::Digest(digest), true) = (target, wants_cached(headers))
+            && !self.access.is_readable(repository, digest)
+        {
+            return Err(Refusal::not_here());
+        }
         let head = self.manifests.head(repository, target).await.map_err(refuse)?;
         let body = if method == Method::HEAD {
             Body::empty()
@@ -170,10 +236,10 @@ impl Api {
 
     async fn blob(
         &self,
-        method: &Method,
-        headers: &HeaderMap,
+        (method, headers): (&Method, &HeaderMap),
         repository: &Repository,
         digest: &Digest,
+        asked: &Asked,
     ) -> Result<Response, Refusal> {
         let refuse = |error: UpstreamError| Refusal::upstream(&error, ErrorCode::BlobUnknown);
         let base = || {
@@ -185,13 +251,16 @@ impl Api {
         };
         let failed = |error: http::Error| Refusal::unavailable(error.to_string());
         if method == Method::HEAD {
+            if asked.reach == Reach::Here && !self.access.is_readable(repository, digest) {
+                return Err(Refusal::not_here());
+            }
             let size = self.access.size(repository, digest).await.map_err(refuse)?;
             return base().header(header::CONTENT_LENGTH, size).body(Body::empty()).map_err(failed);
         }
-        let open = self.open(repository, digest).await?;
+        let open = self.open(repository, digest, asked).await?;
         let size = open.list.layout().size();
-        let asked = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
-        let (status, part) = match range::parse(asked, size) {
+        let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
+        let (status, part) = match range::parse(range, size) {
             Wanted::Whole => (StatusCode::OK, 0..size),
             Wanted::Part(part) => (StatusCode::PARTIAL_CONTENT, part),
             Wanted::Unsatisfiable => {
@@ -225,7 +294,7 @@ impl Api {
         }))
     }
 
-    fn answer(&self, kind: &'static str, answer: Result<Response, Refusal>) -> Response {
+    pub(crate) fn answer(&self, kind: &'static str, answer: Result<Response, Refusal>) -> Response {
         let response = answer.unwrap_or_else(IntoResponse::into_response);
         let status = match response.status().as_u16() {
             ..400 => "2xx",
@@ -238,12 +307,17 @@ impl Api {
 }
 
 impl Refusal {
-    fn new(status: StatusCode, code: ErrorCode, message: String) -> Self {
+    pub(crate) fn new(status: StatusCode, code: ErrorCode, message: String) -> Self {
         Self { status, code, message }
     }
 
     fn unavailable(message: String) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message)
+    }
+
+    fn not_here() -> Self {
+        let message = "this seeder would have to ask somebody else".to_owned();
+        Self::new(StatusCode::GATEWAY_TIMEOUT, ErrorCode::Unavailable, message)
     }
 
     fn upstream(error: &UpstreamError, code: ErrorCode) -> Self {

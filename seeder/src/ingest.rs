@@ -1,17 +1,19 @@
 //! Blobs on their way from the origin into the store: once per blob, whoever asks and however many.
 //!
 //! An ingest is opened as soon as the origin's answer says how long the blob is; from then on every piece is hashed,
-//! stored and offered to the swarm the moment it is whole. [`Ingests::open`] is also how a blob that is stored already
-//! gets its swarm: for a caller the two look the same.
+//! stored and offered to the swarm the moment it is whole. A blob that another seeder owns is taken from that one instead
+//! ([`lead`](self), [`relay`](self)), and passed on just as early. [`Ingests::open`] is also how a blob that is stored
+//! already gets its swarm: for a caller the three look the same.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use eagle_blobs::access::Access;
 use eagle_blobs::cache::{Blob, Cache, StageError};
 use eagle_blobs::origin::BlobBody;
+use eagle_blobs::seeder_client::SeederError;
 use eagle_blobs::tail::Source;
 use eagle_blobs::upstream::{Registries, UpstreamError};
 use eagle_core::digest::Digest;
@@ -25,11 +27,20 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
+use crate::ring::Ring;
+use asked::{Asked, Reach};
+use chain::Chain;
+use lead::{Guide, Lead, Name};
 use piece_list::{End, PieceList};
 use turns::Turns;
 
+pub mod asked;
+pub mod chain;
+mod lead;
 pub mod piece_list;
+mod pour;
 mod pull;
+mod relay;
 pub mod turns;
 pub mod width;
 
@@ -44,6 +55,12 @@ pub enum OpenError {
     /// The origin does not give it.
     #[error("the origin does not give the blob")]
     Upstream(#[source] UpstreamError),
+    /// The seeder that owns it takes too long; nobody else is asked, since that one may be asking the registry.
+    #[error("the seeder that owns the blob does not give it")]
+    Owner(#[source] Arc<SeederError>),
+    /// It would have to be asked of somebody who must not be asked.
+    #[error("the blob is not here")]
+    NotHere,
     /// The store does not take it.
     #[error("the store does not take the blob")]
     Stage(#[source] Arc<StageError>),
@@ -64,13 +81,44 @@ pub struct Open {
     pub list: Arc<PieceList>,
     /// Its bytes, as far as they are here.
     pub source: Source,
+    /// The seeders that fetch it from here.
+    pub chain: Arc<Chain>,
     swarm: Swarm,
     last_use: AtomicU64,
+    // It comes from another seeder.
+    is_fed: AtomicBool,
+    // Somebody wants it for more than a copy.
+    is_wanted: AtomicBool,
 }
 
 impl Open {
     fn new(list: Arc<PieceList>, source: Source, swarm: Swarm) -> Self {
-        Self { list, source, swarm, last_use: AtomicU64::new(0) }
+        Self {
+            list,
+            source,
+            swarm,
+            chain: Arc::default(),
+            last_use: AtomicU64::new(0),
+            is_fed: AtomicBool::new(false),
+            is_wanted: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether it comes from another seeder now: then it leads nobody to more than that one does.
+    pub fn is_fed_by_seeder(&self) -> bool {
+        self.is_fed.load(Ordering::Relaxed)
+    }
+
+    fn fed_by_seeder(&self, is_fed: bool) {
+        self.is_fed.store(is_fed, Ordering::Relaxed);
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.is_wanted.load(Ordering::Relaxed)
+    }
+
+    fn has_peers(&self) -> bool {
+        self.swarm.progress().borrow().live > 0
     }
 
     fn is_settled(&self) -> bool {
@@ -95,6 +143,8 @@ pub struct Parts {
     pub cache: Cache,
     /// The registries.
     pub registries: Registries,
+    /// The other seeders.
+    pub ring: Ring,
     /// Who may read what.
     pub access: Access<Registries>,
     /// The swarm engine.
@@ -126,20 +176,33 @@ impl Ingests {
         Self { shared: Arc::new(Shared { parts, turns, slots: Mutex::default(), started }) }
     }
 
-    /// The blob `digest`, opened if it is not: stored, arriving, or asked of the origin now. The caller must know that
-    /// `repository` may show it if it is here already (see [`Access`]); if it is not, the origin's answer decides.
-    pub async fn open(&self, repository: &Repository, digest: &Digest) -> Result<Arc<Open>, OpenError> {
+    /// The blob `digest`, opened if it is not: stored, arriving, or asked of another seeder or the origin now. The caller
+    /// must know that `repository` may show it if it is here already (see [`Access`]); if it is not, their answer decides.
+    pub async fn open(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        asked: &Asked,
+    ) -> Result<Arc<Open>, OpenError> {
         let slot = self.shared.slots.lock().entry(*digest).or_default().clone();
-        let opened = slot.open.get_or_try_init(|| self.start(repository, digest)).await;
+        let opened = slot.open.get_or_try_init(|| self.start(repository, digest, asked)).await;
         if opened.is_err() {
             self.forget_unopened(digest);
         }
         let open = opened?.clone();
         open.last_use.store(self.shared.started.elapsed().as_secs(), Ordering::Relaxed);
+        if asked.reach == Reach::Registry {
+            open.is_wanted.store(true, Ordering::Relaxed);
+        }
         if matches!(open.list.end(), Some(End::Failed(_))) {
             self.forget(digest, &open);
         }
         Ok(open)
+    }
+
+    /// Waits until no blob is being taken from a registry.
+    pub async fn idle(&self) {
+        self.shared.turns.idle().await;
     }
 
     /// The blob if it is open.
@@ -163,13 +226,19 @@ impl Ingests {
             self.shared.slots.lock().retain(|_, slot| {
                 let Some(open) = slot.open.get() else { return Arc::strong_count(slot) > 1 };
                 let idle = now.saturating_sub(open.last_use.load(Ordering::Relaxed)) >= IDLE.as_secs();
-                // A reader holds the `Open`, a request on its way the slot.
-                !(idle && open.is_settled() && Arc::strong_count(open) == 1 && Arc::strong_count(slot) == 1)
+                // A reader holds the `Open`, a request on its way the slot, and a peer that lacks something its connection.
+                let is_used = Arc::strong_count(open) > 1 || Arc::strong_count(slot) > 1 || open.has_peers();
+                !(idle && open.is_settled() && !is_used)
             });
         }
     }
 
-    async fn start(&self, repository: &Repository, digest: &Digest) -> Result<Arc<Open>, OpenError> {
+    async fn start(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        asked: &Asked,
+    ) -> Result<Arc<Open>, OpenError> {
         let parts = &self.shared.parts;
         if let Some(blob) = parts.cache.get(digest) {
             return self.open_stored(blob);
@@ -177,15 +246,14 @@ impl Ingests {
         if let Some(refusal) = parts.access.refusal(repository, digest).await {
             return Err(OpenError::Upstream(refusal));
         }
-        let body = match parts.registries.blob(repository, digest, 0).await {
-            Ok(body) => body,
-            Err(error) => {
-                let error = UpstreamError::from(error);
-                parts.access.remember(repository, digest, error.clone()).await;
-                return Err(OpenError::Upstream(error));
-            }
-        };
-        self.begin(repository, digest, body).await
+        if asked.reach == Reach::Here {
+            return Err(OpenError::NotHere);
+        }
+        let name = Name { repository, digest };
+        match self.lead(name, asked, 0).await? {
+            Lead::Origin => self.begin(repository, digest, self.origin(name).await?).await,
+            Lead::Seeder(guide) => self.follow(name, asked, guide).await,
+        }
     }
 
     fn open_stored(&self, blob: Arc<Blob>) -> Result<Arc<Open>, OpenError> {
@@ -215,7 +283,23 @@ impl Ingests {
         let list = Arc::new(PieceList::new(layout));
         let open = Arc::new(Open::new(list, Source::Partial(partial.clone()), swarm));
         let pull = pull::Pull::new(self.clone(), repository.clone(), partial, open.clone());
-        tokio::spawn(self.shared.parts.shutdown.clone().run_until_cancelled_owned(pull.run(body)));
+        tokio::spawn(self.shared.parts.shutdown.clone().run_until_cancelled_owned(pull.run(Some(body))));
+        Ok(open)
+    }
+
+    /// Begins to take the blob from another seeder, which has shown that `repository` shows it.
+    async fn follow(&self, name: Name<'_>, asked: &Asked, guide: Guide) -> Result<Arc<Open>, OpenError> {
+        let (layout, Name { repository, digest }) = (guide.list.layout, name);
+        let partial = self.shared.parts.cache.stage(digest, layout).await;
+        let partial = partial.map_err(|error| OpenError::Stage(Arc::new(error)))?;
+        self.shared.parts.cache.allow(digest, repository);
+        let swarm = self.join(digest, layout, partial.clone())?;
+        let list = Arc::new(PieceList::new(layout));
+        let open = Arc::new(Open::new(list, Source::Partial(partial.clone()), swarm));
+        open.fed_by_seeder(true);
+        let blob = (repository.clone(), partial);
+        let relay = relay::Relay::new(self.clone(), blob, open.clone(), asked.clone(), guide);
+        tokio::spawn(self.shared.parts.shutdown.clone().run_until_cancelled_owned(relay.run()));
         Ok(open)
     }
 

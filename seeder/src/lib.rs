@@ -3,6 +3,10 @@
 //! It pulls each blob through from its origin once, whoever asks and however many: [`ingest`] hashes the bytes while
 //! they arrive, so that the swarm has each piece the moment it is whole; [`api`] shows agents the growing list of piece
 //! hashes and is a read-only registry for everything that no swarm is worth (manifests, small blobs) or can be had for.
+//!
+//! Several seeders share the work: each blob has one owner among them ([`ring`]), the only one to ask its registry. Another
+//! seeder that is asked for it takes it from the owner and passes it on as it arrives; the next in order keep [`copies`].
+//!
 //! Which repository may be shown what is decided by [`eagle_blobs::access`].
 //!
 //! Deliberately not here: the wire between peers (`swarm`), the store and the registry client (`blobs`), any write to
@@ -15,6 +19,7 @@ use eagle_blobs::access::Access;
 use eagle_blobs::cache::{Cache, OpenError};
 use eagle_blobs::manifests::Manifests;
 use eagle_blobs::origin::{Origin, OriginConfigError};
+use eagle_blobs::seeder_client::{SeederClient, SetupError};
 use eagle_blobs::upstream::Registries;
 use eagle_core::config::seeder::SeederConfig;
 use eagle_core::swarm_id::{ClusterKey, PeerId};
@@ -22,14 +27,22 @@ use eagle_core::wire::announce::Role;
 use eagle_runtime::context::Context;
 use eagle_swarm::{AnnounceClient, AnnounceConfig, Engine, EngineConfig, EngineError, HostLimits};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use api::Api;
+use copies::Keeper;
+use copies::offers::Offers;
 use ingest::{Ingests, Parts};
 use metrics::Metrics;
+use ring::Ring;
 
 pub mod api;
+pub mod copies;
 pub mod ingest;
 pub mod metrics;
+mod neighbours;
+pub mod ring;
 
 /// Why a seeder cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +58,9 @@ pub enum SeederError {
     /// The registries cannot be set up.
     #[error("cannot set up the registries")]
     Origin(#[source] OriginConfigError),
+    /// The client of the other seeders cannot be set up.
+    #[error("cannot set up the client of the other seeders")]
+    Seeders(#[source] SetupError),
     /// The swarm engine cannot start.
     #[error("cannot take peer connections at {address}")]
     Engine {
@@ -71,6 +87,8 @@ pub struct Seeder {
     api: SocketAddr,
     peer: SocketAddr,
     limits: Arc<HostLimits>,
+    ring: Ring,
+    metrics: Metrics,
     tasks: eagle_runtime::tasks::Tasks,
 }
 
@@ -93,35 +111,19 @@ impl Seeder {
         let api_address = listener.local_addr().unwrap_or(config.api.listen);
 
         let metrics = context.metrics.register("eagle_seeder", Metrics::register);
-        let registries = Registries::new(origin, config.origin.access);
-        let access = Access::new(cache.clone(), registries.clone(), config.api.negative_ttl.0);
-        let manifests =
-            Manifests::new(cache.clone(), registries.clone(), access.clone(), config.api.tag_ttl.0);
-        let peer = engine.local_addr();
-        let parts = Parts {
-            cache,
-            registries,
-            access: access.clone(),
-            engine,
-            announce,
-            limits: limits.clone(),
-            key: ClusterKey::new(config.cluster_key.as_bytes()),
-            metrics: metrics.clone(),
-            shutdown: shutdown.clone(),
-        };
-        let ingests = Ingests::new(parts, config.api.concurrent_ingests);
-        let slots = Arc::new(tokio::sync::Semaphore::new(config.api.concurrent_requests));
-        let api =
-            Api { access, manifests, ingests: ingests.clone(), limits: limits.clone(), peer, metrics, slots };
-
+        let urls: Arc<[String]> =
+            config.seeders.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
+        let client = SeederClient::new().map_err(SeederError::Seeders)?;
+        let ring = Ring::new(engine.peer_id(), client, watch::channel(urls).1, metrics.clone());
+        let given = Given { cache, origin, engine, announce, ring, limits, metrics: metrics.clone() };
+        let (peer, limits, ring) = (given.engine.local_addr(), given.limits.clone(), given.ring.clone());
         let mut tasks = eagle_runtime::tasks::Tasks::until(shutdown.clone());
-        tasks.spawn("widen", ingests.clone().widen());
-        tasks.spawn("sweep", ingests.sweep());
+        let api = build(config, given, &mut tasks, &shutdown);
         let server =
             axum::serve(listener, api::router(api)).with_graceful_shutdown(shutdown.cancelled_owned());
         tasks.spawn("api", async { server.await.map_err(|error| error.to_string()) });
         tracing::info!(api = %api_address, peer = %peer, "seeder is listening");
-        Ok(Self { api: api_address, peer, limits, tasks })
+        Ok(Self { api: api_address, peer, limits, ring, metrics, tasks })
     }
 
     /// Where agents reach the API.
@@ -139,6 +141,16 @@ impl Seeder {
         &self.limits
     }
 
+    /// The seeders of the cluster, as this one sees them.
+    pub fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    /// What it has counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// Waits until it has stopped.
     pub async fn wait(self) -> Result<(), SeederError> {
         self.tasks.join().await.map_err(SeederError::Ended)
@@ -152,10 +164,69 @@ pub async fn run(config: SeederConfig, context: Context) -> Result<(), SeederErr
     seeder.wait().await
 }
 
+/// What [`build`] is given beside the configuration.
+struct Given {
+    cache: Cache,
+    origin: Origin,
+    engine: Engine,
+    announce: AnnounceClient,
+    ring: Ring,
+    limits: Arc<HostLimits>,
+    metrics: Metrics,
+}
+
+/// Joins the parts, and begins what they do by themselves.
+fn build(
+    config: &SeederConfig,
+    given: Given,
+    tasks: &mut eagle_runtime::tasks::Tasks,
+    shutdown: &CancellationToken,
+) -> Api {
+    let Given { cache, origin, engine, announce, ring, limits, metrics } = given;
+    let registries = Registries::new(origin, config.origin.access);
+    let access = Access::new(cache.clone(), registries.clone(), config.api.negative_ttl.0);
+    let manifests = Manifests::new(cache.clone(), registries.clone(), access.clone(), config.api.tag_ttl.0);
+    let peer = engine.local_addr();
+    let parts = Parts {
+        cache: cache.clone(),
+        registries,
+        ring: ring.clone(),
+        access: access.clone(),
+        engine,
+        announce,
+        limits: limits.clone(),
+        key: ClusterKey::new(config.cluster_key.as_bytes()),
+        metrics: metrics.clone(),
+        shutdown: shutdown.clone(),
+    };
+    let ingests = Ingests::new(parts, config.api.concurrent_ingests);
+    let keeper = Keeper::new(copies::Parts {
+        ring: ring.clone(),
+        cache: cache.clone(),
+        ingests: ingests.clone(),
+        access: access.clone(),
+        metrics: metrics.clone(),
+    });
+    tasks.spawn("widen", ingests.clone().widen());
+    tasks.spawn("sweep", ingests.clone().sweep());
+    if !config.seeders.is_empty() {
+        let copies = config.ring.min_copies;
+        let offers = Offers { ring: ring.clone(), cache, ingests: ingests.clone(), copies };
+        tasks.spawn("ring", ring.clone().run(shutdown.clone()));
+        tasks.spawn("offers", offers.run(shutdown.clone()));
+        for _ in 0..config.ring.concurrent_copies {
+            tasks.spawn("copies", keeper.clone().work(shutdown.clone()));
+        }
+    }
+    let slots = Arc::new(tokio::sync::Semaphore::new(config.api.concurrent_requests));
+    let zone = config.zone.as_str().into();
+    Api { access, manifests, ingests, ring, keeper, zone, limits, peer, metrics, slots }
+}
+
 fn start_engine(
     config: &SeederConfig,
     limits: &Arc<HostLimits>,
-    shutdown: &tokio_util::sync::CancellationToken,
+    shutdown: &CancellationToken,
 ) -> Result<Engine, SeederError> {
     let mut engine = EngineConfig::new(PeerId::new(rand::random()), config.peer.listen, Role::Seeder);
     engine.zone.clone_from(&config.zone);

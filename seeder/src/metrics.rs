@@ -3,12 +3,13 @@
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 /// How an API request ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Answered {
-    /// What was asked: `pieces`, `blob`, `manifest`, `base`, `other`.
+    /// What was asked: `pieces`, `blob`, `manifest`, `base`, `about`, `copies`, `other`.
     pub kind: &'static str,
     /// The status class: `2xx`, `4xx`, `5xx`.
     pub status: &'static str,
@@ -27,6 +28,16 @@ pub struct Metrics {
     pub ingests_completed: Counter,
     /// Ingests given up.
     pub ingests_failed: Counter,
+    /// Blob bytes taken from other seeders.
+    pub relayed_bytes: Counter,
+    /// Blobs taken whole from other seeders.
+    pub relays_completed: Counter,
+    /// Blobs that no other seeder could give to the end.
+    pub relays_lost: Counter,
+    /// Blobs taken from other seeders only to have a copy.
+    pub copies_made: Counter,
+    /// Seeders that answer, this one among them.
+    pub seeders_up: Gauge,
 }
 
 impl Metrics {
@@ -38,6 +49,17 @@ impl Metrics {
         registry.register("http_bytes", "Blob bytes sent to agents over HTTP", metrics.http_bytes.clone());
         registry.register("ingests_completed", "Blobs ingested whole", metrics.ingests_completed.clone());
         registry.register("ingests_failed", "Ingests given up", metrics.ingests_failed.clone());
+        registry.register(
+            "relayed_bytes",
+            "Blob bytes taken from other seeders",
+            metrics.relayed_bytes.clone(),
+        );
+        let (completed, lost) = (metrics.relays_completed.clone(), metrics.relays_lost.clone());
+        registry.register("relays_completed", "Blobs taken whole from other seeders", completed);
+        registry.register("relays_lost", "Blobs that no other seeder gave to the end", lost);
+        let copies = metrics.copies_made.clone();
+        registry.register("copies_made", "Blobs taken from other seeders to have a copy", copies);
+        registry.register("seeders_up", "Seeders that answer, itself included", metrics.seeders_up.clone());
         metrics
     }
 }

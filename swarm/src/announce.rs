@@ -151,6 +151,7 @@ impl Entry {
             live: state.progress().live,
             has_seeder: state.has_seeder(),
             seeding: state.spec().seeding,
+            replicates: state.replicates(),
             has_failed: state.has_failed(),
             gone: state.has_left(),
         }

@@ -13,6 +13,8 @@
 //! * a node asks for the rarest, then freshest piece, but for the lowest index first within the head window in front of
 //!   each reader ([`fetch`](self)); a link always has about a mebibyte asked of it;
 //! * a HAVE goes to every neighbour at once, but to one that has the piece itself with whatever is sent next;
+//! * seeders feed each other: one that has not the origin's bytes asks other seeders for the lowest pieces it lacks, a few
+//!   ahead, and agents for nothing;
 //! * a seeder shows agents no bitfield: it names each piece to one of them first, and second copies only while no first
 //!   copy is under way;
 //! * what a silent link owes is asked of others; every missing piece asked for is where the end-game begins.
@@ -77,9 +79,11 @@ pub struct Mesh<K> {
     pace: f64,
     slot: Duration,
     last_tick: Option<Duration>,
-    // Seeding only: pieces that are here, had by nobody and named to nobody; and to how many agents each was named.
+    // Seeding only: pieces that are here, had by no agent and named to none; to how many agents each was named; and how
+    // many have it. Other seeders that have a piece do not count: no agent has it from them yet.
     untold: PieceSet,
     told: Vec<u8>,
+    held: Vec<u16>,
     // Whether the node's other swarms leave upload for second copies.
     spare: bool,
     // Half of them is here, and neighbours know it.
@@ -115,6 +119,7 @@ impl<K: Copy + Eq> Mesh<K> {
             last_tick: None,
             untold: if start.seeding { start.have.clone() } else { PieceSet::new(length) },
             told: if start.seeding { vec![0; size] } else { Vec::new() },
+            held: if start.seeding { vec![0; size] } else { Vec::new() },
             spare: true,
             promised: PieceSet::new(length),
             uplink: Uplink::default(),
@@ -184,6 +189,7 @@ impl<K: Copy + Eq> Mesh<K> {
             }
             Input::Serves { peer, classes } => self.on_serves(peer, classes),
             Input::Spare => self.on_spare(out),
+            Input::Replicate => self.on_replicate(out),
             Input::Readers { at } => {
                 self.readers.clear();
                 self.readers.extend(at.iter().take(self.tuning.readers));
@@ -224,6 +230,7 @@ impl<K: Copy + Eq> Mesh<K> {
         self.keys.swap_remove(at);
         for piece in link.has.iter() {
             self.avail[piece as usize] -= 1;
+            self.drop_holder(link.kind, piece);
         }
         self.forget_named(&link);
         self.forget_granted(&link);
@@ -251,8 +258,19 @@ impl<K: Copy + Eq> Mesh<K> {
             // Whole milliseconds are enough to order pieces; 49 days are longer than any swarm is active.
             self.heard[index] = u32::try_from(self.now.as_millis()).unwrap_or(u32::MAX).max(1);
         }
-        self.links[at].named.retain(|named| named.piece != piece);
-        self.untold.remove(piece);
+        let link = &mut self.links[at];
+        link.named.retain(|named| named.piece != piece);
+        if self.seeding && link.kind != Kind::Seeder {
+            self.held[index] += 1;
+            self.untold.remove(piece);
+        }
+    }
+
+    /// A neighbour of this kind has not got `piece` any more, or is gone.
+    fn drop_holder(&mut self, kind: Kind, piece: u32) {
+        if self.seeding && kind != Kind::Seeder {
+            self.held[piece as usize] -= 1;
+        }
     }
 
     fn on_requested(&mut self, peer: K, piece: u32, out: &mut Vec<Action<K>>) {
@@ -286,7 +304,7 @@ impl<K: Copy + Eq> Mesh<K> {
         self.in_hand.remove(piece);
         self.wanted.remove(piece);
         self.take_back(piece, None, out);
-        if self.seeding && self.avail[piece as usize] == 0 {
+        if self.seeding && self.held[piece as usize] == 0 {
             self.untold.insert(piece);
         }
         let promised = self.promised.remove(piece);

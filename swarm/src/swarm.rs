@@ -26,8 +26,8 @@ pub struct SwarmSpec {
     pub id: SwarmId,
     /// How the blob is cut.
     pub layout: PieceLayout,
-    /// Whether this node is the ingesting or complete side that super-seeds. It asks nobody for pieces: they come by
-    /// [`Swarm::piece_ready`].
+    /// Whether this node is a seeder, which super-seeds. It asks no agent for pieces: they come by
+    /// [`Swarm::piece_ready`], or from other seeders ([`Swarm::replicate`]).
     pub seeding: bool,
 }
 
@@ -98,6 +98,12 @@ impl Swarm {
     /// Piece `piece` was verified and written to the `Pieces` by somebody else (ingest, another source): peers are told.
     pub fn piece_ready(&self, piece: u32) {
         self.state().piece_ready(piece);
+    }
+
+    /// From now on what is missing here is fetched from other seeders: for a seeding side that does not ingest the blob
+    /// itself. Pieces that come by [`Swarm::piece_ready`] all the same are taken.
+    pub fn replicate(&self) {
+        self.state().replicate();
     }
 
     /// Dials `peers`, unless they are connected, banned, or this node itself. At most twice as many as may be connected

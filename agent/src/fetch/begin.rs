@@ -21,7 +21,7 @@ pub(super) enum Beginning {
 /// Asks the seeders in order, then the origin, for the beginning of the blob.
 pub(super) async fn begin(parts: &Parts, flight: &Flight) -> Result<Beginning, Failure> {
     let is_small = flight.size_hint().is_some_and(|size| size < parts.small);
-    for seeder in parts.seeders.order(flight.digest().as_bytes()) {
+    for seeder in parts.seeders.near(flight.digest().as_bytes()) {
         let asked =
             if is_small { Err(None) } else { list(parts, flight, seeder.clone(), 0).await.map_err(Some) };
         let failure = match asked {

@@ -7,7 +7,6 @@ use eagle_blobs::upstream::UpstreamError;
 use eagle_blobs::writer::WriterError;
 use eagle_core::piece::LayoutError;
 
-
 /// Why a blob could not be brought, by the step that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {

@@ -113,7 +113,7 @@ impl<'a> Filling<'a> {
     }
 
     fn all_rungs(parts: &Parts, flight: &Flight) -> VecDeque<Rung> {
-        let seeders = parts.seeders.order(flight.digest().as_bytes()).into_iter().map(Rung::Seeder);
+        let seeders = parts.seeders.near(flight.digest().as_bytes()).into_iter().map(Rung::Seeder);
         seeders.chain([Rung::Origin]).collect()
     }
 
@@ -188,7 +188,7 @@ impl<'a> Filling<'a> {
         if from >= self.target.partial.layout().pieces() {
             return;
         }
-        for seeder in self.parts.seeders.order(self.flight.digest().as_bytes()) {
+        for seeder in self.parts.seeders.near(self.flight.digest().as_bytes()) {
             if seeder == lost {
                 continue;
             }

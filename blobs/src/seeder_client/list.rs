@@ -69,7 +69,7 @@ pub struct List {
 impl List {
     /// The list that begins with piece `from`.
     pub fn new(seeder: String, stream: PieceStream, from: u32) -> Self {
-        let PieceStream { layout, peer, frames } = stream;
+        let PieceStream { layout, peer, frames, .. } = stream;
         Self { seeder, layout, peer, frames, input: BytesMut::new(), next: from, heard: Instant::now() }
     }
 
@@ -136,7 +136,7 @@ mod tests {
             .collect();
         let layout = PieceLayout::for_size(3 << 18).unwrap();
         let frames = futures::stream::iter(chunks).chain(futures::stream::pending()).boxed();
-        List::new("http://s".into(), PieceStream { layout, peer: None, frames }, from)
+        List::new("http://s".into(), PieceStream { layout, peer: None, chain: None, frames }, from)
     }
 
     #[tokio::test]

@@ -21,8 +21,13 @@ pub struct SeederConfig {
     pub cluster_key: String,
     /// Base URLs of the trackers, such as `http://10.0.0.6:7040`.
     pub trackers: Vec<String>,
+    /// Base URLs of all seeders, this one among them, as the agents have them: each blob has one owner among these. A name
+    /// that resolves to several addresses stands for a seeder at each. Empty: this is the only one.
+    pub seeders: Vec<String>,
     /// The API for agents: registry and piece hashes.
     pub api: Api,
+    /// What seeders do for each other.
+    pub ring: Ring,
     /// The swarm.
     pub peer: Peer,
     /// The host-level speed limits.
@@ -64,6 +69,23 @@ impl Default for Api {
     }
 }
 
+/// What seeders do for each other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, DocumentedFields)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ring {
+    /// Seeders that keep each blob, if there are so many: its owner, and the next ones in order, which copy it in the
+    /// background. With 1, a blob is asked of its registry again when its owner is lost.
+    pub min_copies: usize,
+    /// Blobs that are copied from other seeders at once.
+    pub concurrent_copies: usize,
+}
+
+impl Default for Ring {
+    fn default() -> Self {
+        Self { min_copies: 2, concurrent_copies: 2 }
+    }
+}
+
 impl Default for SeederConfig {
     fn default() -> Self {
         Self {
@@ -71,7 +93,9 @@ impl Default for SeederConfig {
             zone: String::new(),
             cluster_key: String::new(),
             trackers: Vec::new(),
+            seeders: Vec::new(),
             api: Api::default(),
+            ring: Ring::default(),
             peer: Peer {
                 listen: any(7051),
                 connections_per_swarm: 256,
@@ -89,6 +113,7 @@ impl Default for SeederConfig {
 impl Config for SeederConfig {
     const SECTIONS: &'static [(&'static str, Docs)] = &[
         ("api", |name| Api::get_field_docs(name).ok()),
+        ("ring", |name| Ring::get_field_docs(name).ok()),
         ("peer", |name| Peer::get_field_docs(name).ok()),
         ("limits", |name| Limits::get_field_docs(name).ok()),
         ("cache", |name| Cache::get_field_docs(name).ok()),
@@ -99,6 +124,12 @@ impl Config for SeederConfig {
     fn check(&self) -> Result<(), Wrong> {
         if let Some(url) = self.trackers.iter().find(|url| !super::section::is_base_url(url)) {
             return Err(Wrong::new("trackers", format!("{url:?} is no base URL: write http://HOST:PORT")));
+        }
+        if let Some(url) = self.seeders.iter().find(|url| !super::section::is_base_url(url)) {
+            return Err(Wrong::new("seeders", format!("{url:?} is no base URL: write http://HOST:PORT")));
+        }
+        if self.ring.min_copies == 0 || self.ring.concurrent_copies == 0 {
+            return Err(Wrong::new("ring", "min_copies and concurrent_copies must be at least 1"));
         }
         if self.api.concurrent_requests == 0 || self.api.concurrent_ingests == 0 {
             return Err(Wrong::new("api", "concurrent_requests and concurrent_ingests must be at least 1"));

@@ -48,6 +48,10 @@ pub struct Seeder {
     /// How many. One a zone keeps every byte but one copy inside its zone.
     #[schemars(range(min = 1, max = 64))]
     pub replicas: i32,
+    /// How many of them keep each blob, if there are so many: the one that pulled it, and others that copy it in the
+    /// background. With 2 or more, a lost seeder costs the registry nothing.
+    #[schemars(range(min = 1, max = 8))]
+    pub min_copies: i32,
     /// Where each keeps what it pulled.
     pub storage: Storage,
     /// Most bytes a second that a seeder sends.
@@ -64,6 +68,7 @@ impl Default for Seeder {
     fn default() -> Self {
         Self {
             replicas: 2,
+            min_copies: 2,
             storage: Storage::default(),
             upload: "none".into(),
             download: "none".into(),

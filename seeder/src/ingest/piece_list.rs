@@ -90,6 +90,25 @@ impl PieceList {
         self.state.lock().end.clone()
     }
 
+    /// Waits until it has ended.
+    pub async fn ended(&self) -> End {
+        let mut changed = self.changed.subscribe();
+        loop {
+            if let Some(end) = self.end() {
+                return end;
+            }
+            // The sender lives in `self`, so a closed channel cannot be seen here.
+            if changed.changed().await.is_err() {
+                return End::Failed("the list is gone".to_owned());
+            }
+        }
+    }
+
+    /// The hash of `piece`, if it is known.
+    pub fn hash_of(&self, piece: u32) -> Option<PieceHash> {
+        self.state.lock().known.get(piece as usize).copied().flatten()
+    }
+
     /// All hashes, once every one is known.
     pub fn all(&self) -> Option<Vec<PieceHash>> {
         self.state.lock().known.iter().copied().collect()

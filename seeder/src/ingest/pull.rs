@@ -61,8 +61,9 @@ impl Pull {
         Self { ingests, repository, digest: *partial.digest(), partial, open, turn, offered: 0 }
     }
 
-    pub(super) async fn run(mut self, body: BlobBody) {
-        let (started, size) = (Instant::now(), body.size);
+    /// Takes the blob from the answer `body`, or, without one, from the first piece that is not here.
+    pub(super) async fn run(mut self, body: Option<BlobBody>) {
+        let (started, size) = (Instant::now(), self.partial.layout().size());
         let metrics = self.ingests.shared.parts.metrics.clone();
         match self.pull(body).await {
             Ok(()) => {
@@ -81,7 +82,7 @@ impl Pull {
         }
     }
 
-    async fn pull(&mut self, body: BlobBody) -> Result<(), PullError> {
+    async fn pull(&mut self, body: Option<BlobBody>) -> Result<(), PullError> {
         // Pieces that an earlier try has left need not come again.
         self.partial.hash_present().await.map_err(PullError::Commit)?;
         self.offer();
@@ -89,7 +90,7 @@ impl Pull {
         let from =
             self.partial.first_missing(0).map_or(size, |piece| self.partial.layout().range_of(piece).start);
         let mut writer = Writer::new(self.partial.clone(), from, None);
-        let (mut body, mut failures, mut last_byte) = (Some(body).filter(|_| from == 0), 0, Instant::now());
+        let (mut body, mut failures, mut last_byte) = (body.filter(|_| from == 0), 0, Instant::now());
         while writer.position() < size {
             let error = if let Some(body) = body.take() {
                 match self.drain(&mut writer, body, &mut last_byte).await {
@@ -151,7 +152,9 @@ impl Pull {
     /// Shows agents and the swarm the pieces that have become readable.
     fn offer(&mut self) {
         while self.partial.is_verified(self.offered)
-            && let Some(hash) = self.partial.hash_of(self.offered)
+            // What another seeder has brought was checked against the list.
+            && let Some(hash) =
+                self.partial.hash_of(self.offered).or_else(|| self.open.list.hash_of(self.offered))
         {
             self.open.list.push(self.offered, hash);
             self.open.swarm.push_hashes(self.offered, &[hash]);
@@ -165,7 +168,8 @@ impl Pull {
         // The last piece is withheld until the SHA-256 of the whole was right: only now is it shown.
         self.offer();
         self.open.list.finish(End::Sealed);
-        let seal = Seal { repositories: vec![self.repository.clone()], ..Seal::default() };
+        let piece_hashes = self.open.list.all().map(Into::into);
+        let seal = Seal { piece_hashes, repositories: vec![self.repository.clone()], ..Seal::default() };
         whole.commit(seal).await.map_err(PullError::Commit)?;
         Ok(())
     }

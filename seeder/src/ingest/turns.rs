@@ -57,6 +57,17 @@ impl Turns {
         self.shared.changed.send_replace(());
     }
 
+    /// Waits until no ingest is under way.
+    pub async fn idle(&self) {
+        let mut changed = self.shared.changed.subscribe();
+        while !self.shared.queue.lock().order.is_empty() {
+            // The sender lives in `self`, so a closed channel cannot be seen here.
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// A place behind all that are under way.
     pub fn take(&self) -> Turn {
         let mut queue = self.shared.queue.lock();
@@ -114,6 +125,18 @@ mod tests {
         assert!(second.is_free());
         second.wait().await;
         assert_eq!(start.elapsed(), TRICKLE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_can_wait_waits_for_all_ingests() {
+        let turns = Turns::new(1);
+        turns.idle().await;
+        let (first, second) = (turns.take(), turns.take());
+        let mut idle = std::pin::pin!(turns.idle());
+        drop(first);
+        assert!(futures::poll!(&mut idle).is_pending());
+        drop(second);
+        idle.await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -41,7 +41,7 @@ impl Default for Pace {
 
 /// What matters of a swarm's state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "four facts that are independent of each other")]
+#[expect(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
 pub(crate) struct Seen {
     /// Bytes missing.
     pub(crate) left: u64,
@@ -49,8 +49,10 @@ pub(crate) struct Seen {
     pub(crate) live: u32,
     /// Whether one of them is a seeder's.
     pub(crate) has_seeder: bool,
-    /// Whether it ingests: it looks for nobody.
+    /// Whether it is a seeder's: it looks for nobody …
     pub(crate) seeding: bool,
+    /// … unless it fetches from other seeders: then for one of them.
+    pub(crate) replicates: bool,
     /// Whether peers have failed since the last announce.
     pub(crate) has_failed: bool,
     /// Whether it has been left.
@@ -59,7 +61,12 @@ pub(crate) struct Seen {
 
 impl Seen {
     fn is_hungry(self, pace: &Pace) -> bool {
-        self.left > 0 && !self.seeding && (self.live < pace.floor || !self.has_seeder)
+        let lacks = if self.seeding {
+            self.replicates && !self.has_seeder
+        } else {
+            self.live < pace.floor || !self.has_seeder
+        };
+        self.left > 0 && lacks
     }
 }
 

@@ -76,10 +76,11 @@ impl<K: Copy + Eq> Mesh<K> {
 
     pub(super) fn on_rejected(&mut self, peer: K, piece: u32, out: &mut Vec<Action<K>>) {
         let Some(at) = self.find(peer) else { return };
-        let link = &mut self.links[at];
-        if link.has.remove(piece) {
+        if self.links[at].has.remove(piece) {
             self.avail[piece as usize] -= 1;
+            self.drop_holder(self.links[at].kind, piece);
         }
+        let link = &mut self.links[at];
         let before = link.asked.len();
         link.asked.retain(|asked| asked.piece != piece);
         if link.asked.len() < before {

@@ -161,6 +161,8 @@ pub enum Input<'a, K> {
         /// How many, never less than before.
         pieces: u32,
     },
+    /// This seeding side has not the origin's bytes: from now on it fetches from other seeders what it lacks.
+    Replicate,
     /// Where readers stand, as piece indices.
     Readers {
         /// All of them.
@@ -276,7 +278,7 @@ pub struct Start {
     pub piece_length: u32,
     /// Whether this is the ingesting or complete side that super-seeds; it asks no agent for anything.
     pub seeding: bool,
-    /// Whether a seeding side fetches from other seeders what it lacks.
+    /// Whether a seeding side fetches from other seeders what it lacks ([`Input::Replicate`] begins it later).
     pub replicates: bool,
     /// The pieces that are here; its length is the blob's.
     pub have: PieceSet,

@@ -22,6 +22,17 @@ impl<K: Copy + Eq> Mesh<K> {
         }
     }
 
+    /// What is missing is to be had from other seeders.
+    pub(super) fn on_replicate(&mut self, out: &mut Vec<Action<K>>) {
+        if !self.seeding || std::mem::replace(&mut self.replicates, true) {
+            return;
+        }
+        // Nothing was wanted so far; what is known is learnt anew.
+        let known = std::mem::take(&mut self.known);
+        self.learn(known);
+        self.fill_all(out);
+    }
+
     pub(super) fn fill_all(&mut self, out: &mut Vec<Action<K>>) {
         // Begins anywhere, so that the first link is not always the first to choose.
         let count = self.links.len();

@@ -137,7 +137,7 @@ impl<K: Copy + Eq> Mesh<K> {
     pub(super) fn forget_told(&mut self, link: &Link<K>) {
         let Some(zone) = self.naming.zones.iter_mut().find(|zone| zone.number == link.zone) else { return };
         for piece in link.shown.iter() {
-            while self.avail[piece as usize] == 0 && zone.told[piece as usize] > 0 {
+            while self.held[piece as usize] == 0 && zone.told[piece as usize] > 0 {
                 zone.untell(piece);
             }
         }

@@ -103,7 +103,7 @@ impl<K: Copy + Eq> Mesh<K> {
         candidates.into_iter().find_map(|at| {
             let link = &self.links[at];
             let lacking = self.have.iter().filter(|p| !link.has.contains(*p) && !link.shown.contains(*p));
-            let piece = lacking.min_by_key(|p| (self.told[*p as usize], self.avail[*p as usize]))?;
+            let piece = lacking.min_by_key(|p| (self.told[*p as usize], self.held[*p as usize]))?;
             Some((piece, at))
         })
     }
@@ -162,7 +162,7 @@ impl<K: Copy + Eq> Mesh<K> {
     fn untell(&mut self, piece: u32) {
         let told = &mut self.told[piece as usize];
         *told = told.saturating_sub(1);
-        if *told == 0 && self.avail[piece as usize] == 0 {
+        if *told == 0 && self.held[piece as usize] == 0 {
             self.untold.insert(piece);
         }
     }

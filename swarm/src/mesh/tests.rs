@@ -1,5 +1,6 @@
 //! What the mesh owes its node, whatever happens around it.
 
+mod chain;
 mod granted;
 
 use std::time::Duration;

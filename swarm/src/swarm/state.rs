@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use eagle_core::piece::PieceHash;
@@ -46,6 +46,8 @@ pub(crate) struct State {
     core: Mutex<Core>,
     progress: watch::Sender<Progress>,
     counts: Counts,
+    // A seeding side that fetches from other seeders.
+    replicates: AtomicBool,
     left: CancellationToken,
 }
 
@@ -83,7 +85,7 @@ impl State {
         let start = Start {
             piece_length: spec.layout.piece_length(),
             seeding: spec.seeding,
-            // What a seeder's store lacks, its origin brings.
+            // What a seeder's store lacks, its origin brings, unless its owner says otherwise.
             replicates: false,
             have,
             known: 0,
@@ -116,6 +118,7 @@ impl State {
             core: Mutex::new(core),
             progress: watch::Sender::new(progress),
             counts: Counts::default(),
+            replicates: AtomicBool::new(false),
             left: CancellationToken::new(),
             node,
         })
@@ -189,6 +192,19 @@ impl State {
         if piece < self.spec.layout.pieces() {
             self.on_verified(piece);
         }
+    }
+
+    /// What is missing is fetched from other seeders from now on.
+    pub(crate) fn replicate(&self) {
+        if self.spec.seeding && !self.replicates.swap(true, Ordering::Relaxed) {
+            self.tell([Input::Replicate]);
+            self.node.attend();
+        }
+    }
+
+    /// Whether a seeding side fetches from other seeders.
+    pub(crate) fn replicates(&self) -> bool {
+        self.replicates.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_readers(&self, at: &[u32]) {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use eagle_core::config::agent::{AgentConfig, Hosts, Mirror, Runtime};
 use eagle_core::config::section::{Access, Cache, Control, Limits, Origin, Peer, Registry, Telemetry};
-use eagle_core::config::seeder::{Api, SeederConfig};
+use eagle_core::config::seeder::{Api, Ring, SeederConfig};
 use eagle_core::config::tracker::TrackerConfig;
 use eagle_core::config::{Config, Wrong};
 use eagle_core::digest::Digest;
@@ -137,6 +137,13 @@ pub fn seeder(cluster: &ValidatedCluster) -> Result<Rendered, BuildError> {
     let config = SeederConfig {
         cluster_key: cluster.key.clone(),
         trackers: service::members(cluster, Part::Tracker, port::TRACKER, cluster.tracker.replicas),
+        // As the agents have them: both must name the same owner.
+        seeders: service::members(cluster, Part::Seeder, port::SEEDER_API, cluster.seeder.replicas),
+        ring: Ring {
+            // The schema's bounds hold; should they not, one copy is always right.
+            min_copies: usize::try_from(cluster.seeder.min_copies).unwrap_or(1).max(1),
+            ..defaults.ring
+        },
         api: Api { listen: any(port::SEEDER_API), ..defaults.api },
         peer: Peer { listen: any(port::SEEDER_PEER), ..defaults.peer },
         limits: limits(&cluster.seeder_amounts),

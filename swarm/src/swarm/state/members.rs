@@ -133,9 +133,11 @@ impl State {
     /// The peer has said what it is: the mesh may use it.
     pub(crate) fn on_introduced(&self, link: &Arc<Link>) {
         let mut core = self.core.lock();
-        let wants = !core.mesh.have().is_full() && !self.spec.seeding;
+        let wants = !core.mesh.have().is_full() && (!self.spec.seeding || self.replicates());
         // A bitfield, if it is shown one, is the first message it gets (BEP 3).
-        let grants = link.speaks() && self.node.config().grants;
+        // A link of the chain of seeders is asked on, not granted: a seeding side answers no grants.
+        let chain = self.spec.seeding && link.kind() == Kind::Seeder;
+        let grants = link.speaks() && self.node.config().grants && !chain;
         let zone = core.zone_number(link.zone());
         let classes = link.classes.filter(|_| grants);
         let is = Neighbour { kind: link.kind(), zone, grants, classes };
