@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
 
+#[path = "ring/agents.rs"]
+mod agents;
 #[path = "ring/copies.rs"]
 mod copies;
 #[path = "ring/relays.rs"]

@@ -37,7 +37,7 @@ async fn a_lost_owner_costs_the_registry_nothing_and_it_is_the_owner_again_when_
     // Back without its disk, it has everything from the others.
     world.wipe(owner);
     world.start(owner).await;
-    for number in [owner, next] {
+    for number in [owner, next, last] {
         world.sees(number, "all three", |view| view.up() == 3).await;
     }
     assert!(world.get(owner, &blobs[0]).await.unwrap() == large);

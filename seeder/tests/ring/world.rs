@@ -83,7 +83,9 @@ impl World {
         };
         let configs = (0..count).map(config).collect();
         let running = (0..count).map(|_| None).collect();
-        let mut world = Self { registry, client: reqwest::Client::new(), configs, running, directories };
+        eagle_blobs::tls::install_provider();
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let mut world = Self { registry, client, configs, running, directories };
         for number in 0..world.configs.len() {
             world.start(number).await;
         }
