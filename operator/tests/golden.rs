@@ -34,6 +34,7 @@ spec:
   runtime: {hosts: "Off", socket: /run/crio/crio.sock}
   seeder:
     replicas: 3
+    minCopies: 3
     storage: {kind: Ephemeral, size: 50Gi}
     upload: 500Mi
     placement:
