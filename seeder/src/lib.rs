@@ -25,9 +25,9 @@ use eagle_core::config::seeder::SeederConfig;
 use eagle_core::swarm_id::{ClusterKey, PeerId};
 use eagle_core::wire::announce::Role;
 use eagle_runtime::context::Context;
+use eagle_runtime::members;
 use eagle_swarm::{AnnounceClient, AnnounceConfig, Engine, EngineConfig, EngineError, HostLimits};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use api::Api;
@@ -111,10 +111,9 @@ impl Seeder {
         let api_address = listener.local_addr().unwrap_or(config.api.listen);
 
         let metrics = context.metrics.register("eagle_seeder", Metrics::register);
-        let urls: Arc<[String]> =
-            config.seeders.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
+        let urls = members::follow(&config.seeders, shutdown.clone()).await;
         let client = SeederClient::new().map_err(SeederError::Seeders)?;
-        let ring = Ring::new(engine.peer_id(), client, watch::channel(urls).1, metrics.clone());
+        let ring = Ring::new(engine.peer_id(), client, urls, metrics.clone());
         let given = Given { cache, origin, engine, announce, ring, limits, metrics: metrics.clone() };
         let (peer, limits, ring) = (given.engine.local_addr(), given.limits.clone(), given.ring.clone());
         let mut tasks = eagle_runtime::tasks::Tasks::until(shutdown.clone());

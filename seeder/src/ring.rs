@@ -4,13 +4,14 @@
 //! process's own id is this process, so that nobody has to configure which of the list it is. What follows from it for a
 //! blob is [`view`]'s.
 //!
-//! Deliberately not here: what the names of the list stand for.
+//! Deliberately not here: what the names of the list stand for (`runtime::members`).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use eagle_blobs::seeder_client::{SeederClient, SeederError};
 use eagle_core::swarm_id::PeerId;
+use eagle_runtime::members::Members;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::sync::watch;
@@ -21,9 +22,6 @@ use crate::metrics::Metrics;
 use view::{State, View};
 
 pub mod view;
-
-/// The base URLs of all seeders, as they come and go.
-pub type Urls = watch::Receiver<Arc<[String]>>;
 
 /// Between two questions to one seeder: 64 seeders ask each other 8,000 times a second in all, each 128 times.
 const EVERY: Duration = Duration::from_millis(500);
@@ -42,14 +40,14 @@ pub struct Ring {
 struct Shared {
     own: PeerId,
     client: SeederClient,
-    urls: Urls,
+    urls: Members,
     view: watch::Sender<View>,
     metrics: Metrics,
 }
 
 impl Ring {
     /// The seeders at `urls`, of which nothing is known before [`Ring::run`] runs. `own` is this process's id.
-    pub fn new(own: PeerId, client: SeederClient, urls: Urls, metrics: Metrics) -> Self {
+    pub fn new(own: PeerId, client: SeederClient, urls: Members, metrics: Metrics) -> Self {
         let view = watch::Sender::new(View::default().with(&urls.borrow()));
         Self { shared: Arc::new(Shared { own, client, urls, view, metrics }) }
     }
