@@ -35,7 +35,6 @@ mod bytes;
 mod failure;
 mod fill;
 pub mod flight;
-mod list;
 mod rescue;
 mod setbacks;
 mod source;

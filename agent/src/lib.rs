@@ -18,6 +18,7 @@ use eagle_blobs::access::Access;
 use eagle_blobs::cache::{Cache, OpenError};
 use eagle_blobs::manifests::Manifests;
 use eagle_blobs::origin::{Origin, OriginConfigError};
+use eagle_blobs::seeder_client::SetupError;
 use eagle_blobs::upstream::Registries;
 use eagle_control::message::Facts;
 use eagle_core::config::agent::AgentConfig;
@@ -77,7 +78,7 @@ pub enum AgentError {
     Origin(#[source] OriginConfigError),
     /// The client of the seeders cannot be set up.
     #[error("cannot set up the client of the seeders")]
-    Seeders(#[source] seeders::SetupError),
+    Seeders(#[source] SetupError),
     /// The swarm engine cannot start.
     #[error("cannot take peer connections at {address}")]
     Engine {

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use eagle_blobs::origin::{Manifest, ManifestHead};
+use eagle_blobs::seeder_client::SeederError;
 use eagle_blobs::upstream::{Registries, Upstream, UpstreamError};
 use eagle_core::digest::Digest;
 use eagle_core::name::{Repository, Target};
 
-use crate::seeders::{SeederError, Seeders};
+use crate::seeders::Seeders;
 
 /// Seeders first, the origin when none of them answers.
 #[derive(Clone)]

@@ -9,12 +9,15 @@
 //! Above them, what agent and seeder have in common towards the runtime: [`upstream`] (whoever is asked for what is not
 //! here), [`access`] (through which repository a blob may be shown) and [`manifests`] (tags and manifests).
 //!
+//! Beside them, [`seeder_client`]: what agents ask of a seeder and seeders of each other.
+//!
 //! Deliberately not here: swarms, trackers and the `/v2/` server.
 
 pub mod access;
 pub mod cache;
 pub mod manifests;
 pub mod origin;
+pub mod seeder_client;
 pub mod store;
 pub mod tail;
 pub mod tls;

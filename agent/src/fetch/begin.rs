@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use eagle_blobs::seeder_client::SeederError;
+use eagle_blobs::seeder_client::list::List;
 use eagle_blobs::upstream::UpstreamError;
 
 use super::flight::Flight;
-use super::list::List;
 use super::source::{Rung, Stream, ask};
 use super::{Failure, Parts};
-use crate::seeders::SeederError;
 
 /// How a fetch begins.
 pub(super) enum Beginning {

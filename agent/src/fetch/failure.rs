@@ -2,11 +2,11 @@
 
 use eagle_blobs::cache::{CommitError, StageError};
 use eagle_blobs::origin::OriginError;
+use eagle_blobs::seeder_client::SeederError;
 use eagle_blobs::upstream::UpstreamError;
 use eagle_blobs::writer::WriterError;
 use eagle_core::piece::LayoutError;
 
-use crate::seeders::SeederError;
 
 /// Why a blob could not be brought, by the step that failed.
 #[derive(Debug, thiserror::Error)]

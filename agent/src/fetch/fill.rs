@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eagle_blobs::cache::{CommitError, Seal};
+use eagle_blobs::seeder_client::list::{List, Step};
 use eagle_blobs::tail::Source;
 use eagle_core::piece::PieceLayout;
 use eagle_core::swarm_id::{PeerId, SwarmId};
@@ -20,7 +21,6 @@ use tokio::time::Instant;
 
 use super::begin::{Beginning, begin, list};
 use super::flight::Flight;
-use super::list::{List, Step};
 use super::rescue::Rescue;
 use super::setbacks::Setbacks;
 use super::source::{Answer, Rung, Stream, Target, pour};
@@ -173,7 +173,8 @@ impl<'a> Filling<'a> {
                 }
             }
             Step::Sealed => self.list = None,
-            Step::Lost(reason) => {
+            Step::Lost(error) => {
+                let reason = eagle_runtime::chain::chain(&error);
                 let lost = self.list.take().map(|list| list.seeder).unwrap_or_default();
                 tracing::info!(digest = %self.flight.digest(), seeder = lost, reason, "piece hashes lost");
                 self.follow_another(&lost).await;

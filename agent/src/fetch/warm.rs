@@ -2,12 +2,12 @@
 //!
 //! The list of piece hashes is read to its seal: it is sealed when the seeder has verified the whole.
 
+use eagle_blobs::seeder_client::SeederError;
+use eagle_blobs::seeder_client::list::{List, ListError, Step};
 use eagle_core::digest::Digest;
 use eagle_core::name::Repository;
 
 use super::Fetcher;
-use super::list::{List, Step};
-use crate::seeders::SeederError;
 
 impl Fetcher {
     /// Makes the seeder that owns the blob have all of it, or the next in order if that one cannot.
@@ -18,7 +18,7 @@ impl Fetcher {
             match seeders.pieces(&seeder, repository, digest, 0).await {
                 Ok(stream) => match sealed(List::new(seeder, stream, 0)).await {
                     Ok(()) => return Ok(()),
-                    Err(reason) => failure = SeederError::Unable(reason),
+                    Err(error) => failure = SeederError::Unable(eagle_runtime::chain::chain(&error)),
                 },
                 Err(error) if error.is_outage() => failure = error,
                 Err(error) => return Err(error),
@@ -29,12 +29,12 @@ impl Fetcher {
 }
 
 /// Reads the list to its end.
-async fn sealed(mut list: List) -> Result<(), String> {
+async fn sealed(mut list: List) -> Result<(), ListError> {
     loop {
         match list.next().await {
             Step::Hashes(..) => {}
             Step::Sealed => return Ok(()),
-            Step::Lost(reason) => return Err(reason),
+            Step::Lost(error) => return Err(error),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use eagle_blobs::seeder_client::SeederError;
 use eagle_blobs::upstream::UpstreamError;
 use eagle_core::digest::Digest;
 use eagle_core::name::NameError;
@@ -10,7 +11,6 @@ use eagle_runtime::chain::chain;
 use crate::cri::CriError;
 use crate::fetch;
 use crate::platform::{Platform, PlatformError};
-use crate::seeders::SeederError;
 
 /// Why one attempt failed.
 #[derive(Debug, thiserror::Error)]

@@ -1,39 +1,65 @@
-//! Following a seeder's stream of piece hashes, and finding another seeder when it breaks.
+//! Following a seeder's stream of piece hashes, until it ends or breaks.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use eagle_core::piece::{PieceHash, PieceLayout};
-use eagle_core::wire::pieces::Frame;
+use eagle_core::wire::pieces::{Frame, FrameError};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use tokio::time::Instant;
 
-use crate::seeders::{PieceStream, SeederError};
+use super::{PieceStream, SeederError};
 
 /// A seeder that is there says something at least every half second; this long a silence is a loss.
 const SILENCE: Duration = Duration::from_secs(2);
 
+/// Why a list broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum ListError {
+    /// The connection.
+    #[error("the list broke off")]
+    Broken(#[source] SeederError),
+    /// It ended without a word.
+    #[error("the list ended early")]
+    Ended,
+    /// The seeder says nothing any more.
+    #[error("nothing from the seeder for {SILENCE:?}")]
+    Silent,
+    /// Not a stream of frames.
+    #[error("the list cannot be read")]
+    Frame(#[source] FrameError),
+    /// More hashes than the blob has pieces.
+    #[error("more hashes than pieces")]
+    TooMany,
+    /// A seal before the last hash.
+    #[error("sealed before all hashes were sent")]
+    TooEarly,
+    /// The seeder cannot go on.
+    #[error("the seeder gave up: {0}")]
+    GaveUp(String),
+}
+
 /// What the list said.
 #[derive(Debug)]
-pub(super) enum Step {
+pub enum Step {
     /// More hashes, the first of them for this piece.
     Hashes(u32, Vec<PieceHash>),
     /// All are here and the seeder has verified the whole.
     Sealed,
     /// The seeder is gone or gave up, and why.
-    Lost(String),
+    Lost(ListError),
 }
 
 /// The list of one blob, as one seeder streams it.
-pub(super) struct List {
+pub struct List {
     /// Who streams it.
-    pub(super) seeder: String,
+    pub seeder: String,
     /// How the blob is cut.
-    pub(super) layout: PieceLayout,
+    pub layout: PieceLayout,
     /// Where the seeder takes peer connections.
-    pub(super) peer: Option<SocketAddr>,
+    pub peer: Option<SocketAddr>,
     frames: BoxStream<'static, Result<Bytes, SeederError>>,
     input: BytesMut,
     next: u32,
@@ -42,18 +68,18 @@ pub(super) struct List {
 
 impl List {
     /// The list that begins with piece `from`.
-    pub(super) fn new(seeder: String, stream: PieceStream, from: u32) -> Self {
+    pub fn new(seeder: String, stream: PieceStream, from: u32) -> Self {
         let PieceStream { layout, peer, frames } = stream;
         Self { seeder, layout, peer, frames, input: BytesMut::new(), next: from, heard: Instant::now() }
     }
 
     /// Waits for the next step. Cancel-safe: nothing is lost if the future is dropped.
-    pub(super) async fn next(&mut self) -> Step {
+    pub async fn next(&mut self) -> Step {
         loop {
             match self.take() {
                 Ok(Some(step)) => return step,
                 Ok(None) => {}
-                Err(reason) => return Step::Lost(reason),
+                Err(error) => return Step::Lost(error),
             }
             // Counted from the last frame, not from this call, of which there may be many in between.
             match tokio::time::timeout_at(self.heard + SILENCE, self.frames.next()).await {
@@ -61,30 +87,30 @@ impl List {
                     self.heard = Instant::now();
                     self.input.extend_from_slice(&bytes);
                 }
-                Ok(Some(Err(error))) => return Step::Lost(eagle_runtime::chain::chain(&error)),
-                Ok(None) => return Step::Lost("the list ended early".into()),
-                Err(_) => return Step::Lost(format!("nothing from the seeder for {SILENCE:?}")),
+                Ok(Some(Err(error))) => return Step::Lost(ListError::Broken(error)),
+                Ok(None) => return Step::Lost(ListError::Ended),
+                Err(_) => return Step::Lost(ListError::Silent),
             }
         }
     }
 
     /// Takes what is complete in `input`.
-    fn take(&mut self) -> Result<Option<Step>, String> {
+    fn take(&mut self) -> Result<Option<Step>, ListError> {
         let (first, mut hashes) = (self.next, Vec::new());
         loop {
             // A seal or failure behind hashes stays for the next call.
             if !hashes.is_empty() && matches!(self.input.first(), Some(2 | 3)) {
                 break;
             }
-            match Frame::decode(&mut self.input).map_err(|error| error.to_string())? {
+            match Frame::decode(&mut self.input).map_err(ListError::Frame)? {
                 Some(Frame::Hash(hash)) if self.next < self.layout.pieces() => {
                     hashes.push(hash);
                     self.next += 1;
                 }
-                Some(Frame::Hash(_)) => return Err("more hashes than pieces".into()),
+                Some(Frame::Hash(_)) => return Err(ListError::TooMany),
                 Some(Frame::Seal) if self.next == self.layout.pieces() => return Ok(Some(Step::Sealed)),
-                Some(Frame::Seal) => return Err("sealed before all hashes were sent".into()),
-                Some(Frame::Failed(reason)) => return Err(format!("the seeder gave up: {reason}")),
+                Some(Frame::Seal) => return Err(ListError::TooEarly),
+                Some(Frame::Failed(reason)) => return Err(ListError::GaveUp(reason)),
                 Some(Frame::Alive) => {}
                 None => break,
             }
@@ -128,7 +154,7 @@ mod tests {
         assert!(matches!(list(vec![vec![Frame::Seal]], 0).next().await, Step::Lost(_)));
         let mut long = list(vec![vec![hash.clone(), hash]], 2);
         assert!(matches!(long.next().await, Step::Lost(_)));
-        assert!(matches!(list(vec![], 0).next().await, Step::Lost(reason) if reason.contains("2s")));
+        assert!(matches!(list(vec![], 0).next().await, Step::Lost(ListError::Silent)));
     }
 
     #[tokio::test(start_paused = true)]
