@@ -1,12 +1,17 @@
 //! The seeder's HTTP API for agents: the piece hashes of a blob, and a read-only registry that pulls through.
 //!
-//! 404 means that the repository does not show the thing to those whom this seeder serves; 503 that the origin could
-//! not be asked. An agent treats them differently: the first goes to the runtime, the second makes it ask the origin
-//! itself.
+//! 404 means that the repository does not have the thing, 403 that it does not show it to those whom this seeder serves;
+//! 503 that the origin could not be asked, and with `Retry-After` that it asks to be left alone. An agent treats them
+//! differently: the first two go to the runtime, as does the last; the third makes it ask the origin itself.
+//!
+//! Whoever asks with `Cache-Control: only-if-cached` (RFC 9111 §5.2.1.7) is answered 504 if the origin would have to be
+//! asked: so an agent may ask a second seeder while the first is thinking, and the origin is still asked once. An answer
+//! about a tag that is older than the question says so (`Age`).
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -54,6 +59,7 @@ struct Refusal {
     status: StatusCode,
     code: ErrorCode,
     message: String,
+    retry_after: Option<Duration>,
 }
 
 /// The routes.
@@ -61,7 +67,12 @@ pub fn router(api: Api) -> Router {
     Router::new().route("/v1/blobs/{digest}/pieces", get(pieces)).fallback(registry).with_state(api)
 }
 
-async fn pieces(State(api): State<Api>, Path(digest): Path<String>, uri: Uri) -> Response {
+async fn pieces(
+    State(api): State<Api>,
+    Path(digest): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
     let answer = async {
         let query = uri.query().unwrap_or_default();
         let digest: Digest = digest.parse().map_err(|error: eagle_core::digest::DigestError| {
@@ -72,7 +83,7 @@ async fn pieces(State(api): State<Api>, Path(digest): Path<String>, uri: Uri) ->
             Refusal::new(StatusCode::NOT_FOUND, ErrorCode::NameInvalid, error.to_string())
         })?;
         let from = value("from").parse().unwrap_or(0);
-        let open = api.open(&repository, &digest).await?;
+        let open = api.open(&repository, &digest, wants_cached(&headers)).await?;
         let layout = open.list.layout();
         let frames = open.list.clone().frames(from);
         // The stream keeps the swarm joined for as long as an agent reads it.
@@ -86,6 +97,12 @@ async fn pieces(State(api): State<Api>, Path(digest): Path<String>, uri: Uri) ->
             .map_err(|error| Refusal::unavailable(error.to_string()))
     };
     api.answer("pieces", answer.await)
+}
+
+/// Whether the origin must not be asked for this.
+fn wants_cached(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case("only-if-cached"))
 }
 
 /// `host:port`, the host left out when it is any: the agent knows how it reached this seeder.
@@ -106,7 +123,7 @@ async fn registry(State(api): State<Api>, request: Request) -> Response {
     match Route::parse(uri.path(), uri.query(), None) {
         Ok(Route::Base) => api.answer("base", Ok(StatusCode::OK.into_response())),
         Ok(Route::Manifest(repository, target)) => {
-            let answer = api.manifest(method, &repository, &target).await;
+            let answer = api.manifest(method, headers, &repository, &target).await;
             api.answer("manifest", answer)
         }
         Ok(Route::Blob(repository, digest)) => {
@@ -126,11 +143,19 @@ async fn registry(State(api): State<Api>, request: Request) -> Response {
 
 impl Api {
     /// The blob, if `repository` shows it.
-    async fn open(&self, repository: &Repository, digest: &Digest) -> Result<Arc<Open>, Refusal> {
+    async fn open(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        wants_cached: bool,
+    ) -> Result<Arc<Open>, Refusal> {
         let is_here = match self.ingests.opened(digest) {
             Some(_) => true,
             None => self.access.is_stored(digest),
         };
+        if wants_cached && !(is_here && self.access.is_readable(repository, digest)) {
+            return Err(Refusal::not_here(ErrorCode::BlobUnknown));
+        }
         if is_here && !self.access.is_readable(repository, digest) {
             self.access
                 .size(repository, digest)
@@ -150,11 +175,17 @@ impl Api {
     async fn manifest(
         &self,
         method: &Method,
+        headers: &HeaderMap,
         repository: &Repository,
         target: &Target,
     ) -> Result<Response, Refusal> {
         let refuse = |error: UpstreamError| Refusal::upstream(&error, ErrorCode::ManifestUnknown);
-        let head = self.manifests.head(repository, target).await.map_err(refuse)?;
+        let head = if wants_cached(headers) {
+            let known = self.manifests.known(repository, target).await;
+            known.ok_or_else(|| Refusal::not_here(ErrorCode::ManifestUnknown))?
+        } else {
+            self.manifests.head(repository, target).await.map_err(refuse)?
+        };
         let body = if method == Method::HEAD {
             Body::empty()
         } else {
@@ -164,6 +195,7 @@ impl Api {
             .header(header::CONTENT_TYPE, head.media_type)
             .header(header::CONTENT_LENGTH, head.size)
             .header("docker-content-digest", head.digest.to_string())
+            .header(header::AGE, head.age.as_secs())
             .body(body)
             .map_err(|error| Refusal::unavailable(error.to_string()))
     }
@@ -184,11 +216,15 @@ impl Api {
                 .header("docker-content-digest", digest)
         };
         let failed = |error: http::Error| Refusal::unavailable(error.to_string());
+        let wants_cached = wants_cached(headers);
         if method == Method::HEAD {
+            if wants_cached && !self.access.is_readable(repository, digest) {
+                return Err(Refusal::not_here(ErrorCode::BlobUnknown));
+            }
             let size = self.access.size(repository, digest).await.map_err(refuse)?;
             return base().header(header::CONTENT_LENGTH, size).body(Body::empty()).map_err(failed);
         }
-        let open = self.open(repository, digest).await?;
+        let open = self.open(repository, digest, wants_cached).await?;
         let size = open.list.layout().size();
         let asked = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
         let (status, part) = match range::parse(asked, size) {
@@ -239,17 +275,23 @@ impl Api {
 
 impl Refusal {
     fn new(status: StatusCode, code: ErrorCode, message: String) -> Self {
-        Self { status, code, message }
+        Self { status, code, message, retry_after: None }
     }
 
     fn unavailable(message: String) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message)
     }
 
+    fn not_here(code: ErrorCode) -> Self {
+        Self::new(StatusCode::GATEWAY_TIMEOUT, code, "this seeder would have to ask its registry".to_owned())
+    }
+
     fn upstream(error: &UpstreamError, code: ErrorCode) -> Self {
         let message = eagle_runtime::chain::chain(error);
         if error.is_outage() {
-            Self::unavailable(message)
+            Self { retry_after: error.retry_after(), ..Self::unavailable(message) }
+        } else if error.is_for_want_of_login() {
+            Self::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
         } else {
             Self::new(StatusCode::NOT_FOUND, code, message)
         }
@@ -259,6 +301,12 @@ impl Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let body = error_body(self.code, &self.message);
-        (self.status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+        let mut response = (self.status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
+        if let Some(wait) = self.retry_after {
+            // Rounded up: not to be asked before.
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
     }
 }

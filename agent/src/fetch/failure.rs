@@ -7,7 +7,6 @@ use eagle_blobs::upstream::UpstreamError;
 use eagle_blobs::writer::WriterError;
 use eagle_core::piece::LayoutError;
 
-
 /// Why a blob could not be brought, by the step that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -46,6 +45,6 @@ pub enum Failure {
 impl Failure {
     /// Whether the registry itself has said no: a 404, rather than a 503.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Upstream(UpstreamError::Refused(_)))
+        matches!(self, Self::Upstream(error) if !error.is_outage())
     }
 }

@@ -19,7 +19,7 @@ pub struct SeederConfig {
     pub zone: String,
     /// The secret that all members of the cluster share.
     pub cluster_key: String,
-    /// Base URLs of the trackers, such as `http://10.0.0.6:7040`.
+    /// Base URLs of the trackers, such as `http://10.0.0.6:7040`, or names of several.
     pub trackers: Vec<String>,
     /// The API for agents: registry and piece hashes.
     pub api: Api,
