@@ -13,10 +13,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use eagle_blobs::access::Access;
 use eagle_blobs::cache::{Cache, OpenError};
-use eagle_blobs::manifests::Manifests;
+use eagle_blobs::manifests::{Manifests, TagLife};
 use eagle_blobs::origin::{Origin, OriginConfigError};
 use eagle_blobs::seeder_client::SetupError;
 use eagle_blobs::upstream::Registries;
@@ -25,6 +26,7 @@ use eagle_core::config::agent::AgentConfig;
 use eagle_core::swarm_id::{ClusterKey, PeerId};
 use eagle_core::wire::announce::Role;
 use eagle_runtime::context::Context;
+use eagle_runtime::members::{self, Members};
 use eagle_runtime::tasks::{TaskError, Tasks};
 use eagle_swarm::{AnnounceClient, AnnounceConfig, Engine, EngineConfig, EngineError, HostLimits};
 use tokio::net::TcpListener;
@@ -166,7 +168,15 @@ impl Agent {
         let metrics = context.metrics.register("eagle_agent", Metrics::register);
         upkeep.listens_at(address, &metrics).map_err(AgentError::Mirror)?;
         let held = Arc::new(HeldTags::default());
-        let given = Given { cache, engine, canary, held, metrics: metrics.clone() };
+        let (seeders, trackers) = tokio::join!(
+            members::follow(&config.seeders, shutdown.clone()),
+            members::follow(&config.trackers, shutdown.clone())
+        );
+        let seeders = Seeders::new(seeders, config.mirror.silent_seeder.0, &config.zone)
+            .map_err(AgentError::Seeders)?;
+        tasks.spawn("seeders", seeders.clone().watch(shutdown.clone()));
+        tasks.spawn("zones", seeders.clone().learn_zones(shutdown.clone()));
+        let given = Given { cache, engine, canary, held, seeders, trackers, metrics: metrics.clone() };
         let (mirror, mut tools) = build(&config, given, &throttle, &shutdown)?;
         tools.runtime = runtime;
         let fetcher = mirror.fetcher.clone();
@@ -255,6 +265,8 @@ struct Given {
     engine: Engine,
     canary: Arc<Canary>,
     held: Arc<HeldTags>,
+    seeders: Seeders,
+    trackers: Members,
     metrics: Metrics,
 }
 
@@ -265,15 +277,15 @@ fn build(
     throttle: &Throttle,
     shutdown: &CancellationToken,
 ) -> Result<(Mirror, Tools), AgentError> {
-    let Given { cache, engine, canary, held, metrics } = given;
+    let Given { cache, engine, canary, held, seeders, trackers, metrics } = given;
     let origin = Origin::new(&config.origin).map_err(AgentError::Origin)?;
     let registries = Registries::new(origin, config.origin.access);
-    let seeders = Seeders::new(&config.seeders, &config.zone).map_err(AgentError::Seeders)?;
-    tokio::spawn(seeders.clone().learn_zones(shutdown.clone()));
     let ladder = Ladder::new(seeders.clone(), registries.clone());
     let access = Access::new(cache.clone(), ladder.clone(), config.mirror.negative_ttl.0);
-    let manifests = Manifests::new(cache.clone(), ladder.clone(), access.clone(), std::time::Duration::ZERO);
-    let announce = AnnounceClient::start(AnnounceConfig::new(&config.trackers), &engine, shutdown.clone());
+    let stale = config.origin.stale_if_error.0;
+    let life = TagLife { shared: Duration::ZERO, refused: Duration::ZERO, stale };
+    let manifests = Manifests::new(cache.clone(), ladder.clone(), access.clone(), life);
+    let announce = AnnounceClient::start(AnnounceConfig::following(trackers), &engine, shutdown.clone());
     let key = ClusterKey::new(config.cluster_key.as_bytes());
     let seeding = Seeding::new(cache.clone());
     seeding.resume(&engine, &announce, &key, config.mirror.small_blob.0);

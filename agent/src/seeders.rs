@@ -1,10 +1,13 @@
-//! The seeders as an agent sees them: who is asked first, and who is avoided for a while.
+//! All seeders of the cluster: who is asked, who else is, and who is not for now.
 //!
-//! Each digest has one owner among the seeders (rendezvous order), and the next in order takes over when the owner does
-//! not answer. A seeder that could not be reached is asked last for a while, so one dead seeder costs one connect
-//! timeout and not one per blob.
+//! Each digest has one owner among the seeders (rendezvous order), and the next in order takes over when the owner is lost.
+//! [`health`] tells a seeder that does not run from one whose registry is slow: the first is passed over by everybody within
+//! a second until it answers a ping; the second is waited for, because the next seeder would ask the registry once more.
+//! Meanwhile that one is asked whether it has the thing already, which costs the registry nothing; the first answer wins.
+//!
+//! Deliberately not here: requests and answers themselves (`blobs::seeder_client`), and who the members are
+//! (`runtime::members`).
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,70 +16,130 @@ use eagle_blobs::seeder_client::{BlobStream, PieceStream, SeederClient, SeederEr
 use eagle_core::digest::Digest;
 use eagle_core::name::{Repository, Target};
 use eagle_core::ring;
+use eagle_runtime::members::Members;
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::zones::Zones;
+use member::Member;
 
-/// A seeder that could not be reached is asked last for this long.
-const AVOID: Duration = Duration::from_secs(3);
+mod health;
+mod member;
+#[cfg(test)]
+mod tests;
+mod watch;
 
-/// All seeders of the cluster.
+/// The owner has so long before the next seeder is asked, too.
+const HEDGE: Duration = Duration::from_millis(200);
+/// Second questions under way at once: a registry that is slow for every blob of a rollout must not double the questions of
+/// every node. They are short, and each ends with the first.
+const HEDGES: usize = 8;
+
+/// All seeders of the cluster. Clones share everything.
 #[derive(Clone)]
 pub struct Seeders {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    urls: Vec<String>,
+    urls: Members,
+    silence: Duration,
+    // The last list of `urls` and its members.
+    known: Mutex<(Arc<[String]>, Arc<[Arc<Member>]>)>,
     client: SeederClient,
     zones: Zones,
-    avoided: Mutex<HashMap<String, Instant>>,
+    attention: Arc<Notify>,
+    hedges: Semaphore,
+}
+
+/// A question to one seeder.
+struct Asked {
+    client: SeederClient,
+    seeder: String,
 }
 
 impl Seeders {
-    /// A client of the seeders at these base URLs, for a node in this zone.
-    pub fn new(urls: &[String], zone: &str) -> Result<Self, SetupError> {
+    /// A client of the seeders at these base URLs, of which one is lost that does not answer a ping for `silence`. Nobody is
+    /// lost before [`Self::watch`] runs. The node is in the zone `zone`.
+    pub fn new(urls: Members, silence: Duration, zone: &str) -> Result<Self, SetupError> {
         let client = SeederClient::new()?;
-        let urls = urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
-        Ok(Self {
-            shared: Arc::new(Shared { urls, client, zones: Zones::new(zone), avoided: Mutex::default() }),
-        })
+        let (attention, hedges) = (Arc::new(Notify::new()), Semaphore::new(HEDGES));
+        let known = Mutex::new((Arc::default(), Arc::default()));
+        let zones = Zones::new(zone);
+        Ok(Self { shared: Arc::new(Shared { urls, silence, known, client, zones, attention, hedges }) })
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.shared.urls.len()
+        self.members().len()
     }
 
-    /// The seeders in the order in which they own `key`; those that could not be reached just now come last.
+    fn client(&self) -> &SeederClient {
+        &self.shared.client
+    }
+
+    fn attention(&self) -> &Notify {
+        &self.shared.attention
+    }
+
+    /// Those that there are now; one that was there before is the same.
+    fn members(&self) -> Arc<[Arc<Member>]> {
+        let shared = &self.shared;
+        let urls = shared.urls.borrow().clone();
+        let mut known = shared.known.lock();
+        if !Arc::ptr_eq(&urls, &known.0) {
+            let member = |url: &String| {
+                let before = known.1.iter().find(|member| member.url == *url).cloned();
+                let new = || Arc::new(Member::new(url.clone(), shared.silence, shared.attention.clone()));
+                before.unwrap_or_else(new)
+            };
+            let members = urls.iter().map(member).collect();
+            *known = (urls, members);
+        }
+        known.1.clone()
+    }
+
+    fn ranked(&self, key: &[u8]) -> Vec<Arc<Member>> {
+        let members = self.members();
+        let urls: Vec<&str> = members.iter().map(|member| &*member.url).collect();
+        let find = |url: &&str| members.iter().find(|member| member.url == **url).cloned();
+        let mut ranked: Vec<_> = ring::order(key, &urls).into_iter().filter_map(find).collect();
+        ranked.sort_by_key(|member| member.is_lost());
+        ranked
+    }
+
+    /// The seeders in the order in which they own `key`; those that are lost come last.
     pub fn order(&self, key: &[u8]) -> Vec<String> {
-        let avoided = self.shared.avoided.lock();
-        let is_avoided = |url: &String| avoided.get(url).is_some_and(|since| since.elapsed() < AVOID);
-        let mut urls: Vec<String> = ring::order(key, &self.shared.urls).into_iter().cloned().collect();
-        urls.sort_by_key(is_avoided);
-        urls
+        self.ranked(key).iter().map(|member| member.url.clone()).collect()
     }
 
-    /// The seeders in the order in which they are asked for the bytes of the blob `key`: those in this node's zone come first,
-    /// which take it from its owner if they do not own it; those that could not be reached just now last.
+    /// In the order in which they are asked for the bytes of the blob `key`: those in this node's zone come first, which take
+    /// it from its owner if they do not own it; those that are lost last.
+    fn nearest(&self, key: &[u8]) -> Vec<Arc<Member>> {
+        let mut ranked = self.ranked(key);
+        ranked.sort_by_key(|member| (member.is_lost(), !self.shared.zones.is_near(&member.url)));
+        ranked
+    }
+
+    /// The base URLs of those that are asked for the bytes of the blob `key`, in this order.
     pub fn near(&self, key: &[u8]) -> Vec<String> {
-        let avoided = self.shared.avoided.lock();
-        let is_avoided = |url: &String| avoided.get(url).is_some_and(|since| since.elapsed() < AVOID);
-        let mut urls: Vec<String> = ring::order(key, &self.shared.urls).into_iter().cloned().collect();
-        urls.sort_by_key(|url| (is_avoided(url), !self.shared.zones.is_near(url)));
-        urls
+        self.nearest(key).iter().map(|member| member.url.clone()).collect()
     }
 
     /// Learns in which zones the seeders are, until `shutdown`.
     pub async fn learn_zones(self, shutdown: CancellationToken) {
-        let shared = self.shared;
-        let urls = || shared.urls.clone();
-        shared.zones.clone().learn(shared.client.clone(), urls, shutdown).await;
+        let urls = || self.members().iter().map(|member| member.url.clone()).collect();
+        self.shared.zones.clone().learn(self.client().clone(), urls, shutdown).await;
     }
 
-    /// The piece hashes of a blob from piece `from` on.
+    /// `None` for one that has left.
+    fn member(&self, url: &str) -> Option<Arc<Member>> {
+        self.members().iter().find(|member| member.url == url).cloned()
+    }
+
+    /// The piece hashes of a blob from piece `from` on, of this seeder.
     pub async fn pieces(
         &self,
         seeder: &str,
@@ -84,10 +147,12 @@ impl Seeders {
         digest: &Digest,
         from: u32,
     ) -> Result<PieceStream, SeederError> {
-        self.note(seeder, self.shared.client.pieces(seeder, repository, digest, from).await)
+        let member = self.member(seeder).ok_or(SeederError::None)?;
+        let stream = member.attend(self.client().pieces(seeder, repository, digest, from)).await?;
+        Ok(PieceStream { frames: member.watched(stream.frames), ..stream })
     }
 
-    /// A blob's bytes from `from` on.
+    /// A blob's bytes from `from` on, of this seeder.
     pub async fn blob(
         &self,
         seeder: &str,
@@ -95,61 +160,106 @@ impl Seeders {
         digest: &Digest,
         from: u64,
     ) -> Result<BlobStream, SeederError> {
-        self.note(seeder, self.shared.client.blob(seeder, repository, digest, from).await)
+        let member = self.member(seeder).ok_or(SeederError::None)?;
+        let stream = member.attend(self.client().blob(seeder, repository, digest, from)).await?;
+        Ok(BlobStream { bytes: member.watched(stream.bytes), ..stream })
+    }
+
+    /// All piece hashes of a blob, and who streams them.
+    pub async fn first_pieces(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<(String, PieceStream), SeederError> {
+        let ask = async |asked: Asked| asked.client.pieces(&asked.seeder, repository, digest, 0).await;
+        let (member, stream) = self.first(self.nearest(digest.as_bytes()), true, ask).await?;
+        Ok((member.url.clone(), PieceStream { frames: member.watched(stream.frames), ..stream }))
+    }
+
+    /// A blob, and who gives it.
+    pub async fn first_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<(String, BlobStream), SeederError> {
+        let ask = async |asked: Asked| asked.client.blob(&asked.seeder, repository, digest, 0).await;
+        let (member, stream) = self.first(self.nearest(digest.as_bytes()), true, ask).await?;
+        Ok((member.url.clone(), BlobStream { bytes: member.watched(stream.bytes), ..stream }))
     }
 
     /// The size of a blob, if its repository shows it.
-    pub async fn blob_size(
-        &self,
-        seeder: &str,
-        repository: &Repository,
-        digest: &Digest,
-    ) -> Result<u64, SeederError> {
-        self.note(seeder, self.shared.client.blob_size(seeder, repository, digest).await)
+    pub async fn blob_size(&self, repository: &Repository, digest: &Digest) -> Result<u64, SeederError> {
+        let ask = async |asked: Asked| asked.client.blob_size(&asked.seeder, repository, digest).await;
+        Ok(self.first(self.ranked(digest.as_bytes()), true, ask).await?.1)
     }
 
     /// What a tag or digest means now.
     pub async fn head_manifest(
         &self,
-        seeder: &str,
         repository: &Repository,
         target: &Target,
     ) -> Result<ManifestHead, SeederError> {
-        self.note(seeder, self.shared.client.head_manifest(seeder, repository, target).await)
+        let key = format!("{repository}:{target}");
+        let ask = async |asked: Asked| asked.client.head_manifest(&asked.seeder, repository, target).await;
+        // Only its owner knows what a tag means now.
+        let is_hedged = matches!(target, Target::Digest(_));
+        Ok(self.first(self.ranked(key.as_bytes()), is_hedged, ask).await?.1)
     }
 
     /// A manifest, its digest checked.
-    pub async fn manifest(
+    pub async fn manifest(&self, repository: &Repository, digest: &Digest) -> Result<Manifest, SeederError> {
+        let ask = async |asked: Asked| asked.client.manifest(&asked.seeder, repository, digest).await;
+        Ok(self.first(self.ranked(digest.as_bytes()), true, ask).await?.1)
+    }
+
+    /// The first answer: of the first of `ranked`, of the next in order if it has the thing when the owner takes its time, or of
+    /// whoever takes over when those before are lost or cannot help.
+    async fn first<T, F>(
         &self,
-        seeder: &str,
-        repository: &Repository,
-        digest: &Digest,
-    ) -> Result<Manifest, SeederError> {
-        self.note(seeder, self.shared.client.manifest(seeder, repository, digest).await)
-    }
-
-    /// A seeder that did not answer is avoided from now on.
-    fn note<T>(&self, seeder: &str, answer: Result<T, SeederError>) -> Result<T, SeederError> {
-        if matches!(answer, Err(SeederError::Transport(_) | SeederError::Silent)) {
-            self.shared.avoided.lock().insert(seeder.to_owned(), Instant::now());
+        ranked: Vec<Arc<Member>>,
+        is_hedged: bool,
+        ask: impl Fn(Asked) -> F,
+    ) -> Result<(Arc<Member>, T), SeederError>
+    where
+        F: Future<Output = Result<T, SeederError>>,
+    {
+        let mut failure = SeederError::None;
+        for (place, member) in ranked.iter().enumerate() {
+            let asked = Asked { client: self.client().clone(), seeder: member.url.clone() };
+            let next = ranked.get(place + 1).filter(|_| is_hedged);
+            let hedge = async {
+                match next {
+                    Some(next) => Some((next.clone(), self.hedge(next, &ask).await?)),
+                    None => None,
+                }
+            };
+            let answer = tokio::select! {
+                biased;
+                answer = member.attend(ask(asked)) => answer,
+                // Nothing: the next one does not have it, and the owner is waited for.
+                Some(first) = hedge => return Ok(first),
+            };
+            match answer {
+                Ok(answer) => return Ok((member.clone(), answer)),
+                Err(error) if error.is_outage() => {
+                    let reason = eagle_runtime::chain::chain(&error);
+                    tracing::debug!(seeder = member.url, reason, "seeder passed over");
+                    failure = error;
+                }
+                Err(error) => return Err(error),
+            }
         }
-        answer
+        Err(failure)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_dead_seeder_is_asked_last_for_a_while() {
-        // Port 9 on loopback: nobody listens there.
-        let urls = ["http://127.0.0.1:9".to_owned(), "http://127.0.0.2:9".to_owned()];
-        let seeders = Seeders::new(&urls, "").unwrap();
-        let owner = seeders.order(b"x")[0].clone();
-        let repository = Repository::new("r", "a").unwrap();
-        let asked = seeders.blob_size(&owner, &repository, &Digest::of(b"x")).await;
-        assert!(matches!(asked, Err(SeederError::Transport(_))), "{asked:?}");
-        assert_eq!(seeders.order(b"x").last(), Some(&owner));
+    /// What `next` answers without asking a registry, if the owner has not answered by then. `None`: nothing.
+    async fn hedge<T, F>(&self, next: &Arc<Member>, ask: &impl Fn(Asked) -> F) -> Option<T>
+    where
+        F: Future<Output = Result<T, SeederError>>,
+    {
+        sleep(HEDGE).await;
+        let _permit = self.shared.hedges.try_acquire().ok()?;
+        let asked = Asked { client: self.client().only_if_cached(), seeder: next.url.clone() };
+        next.attend(ask(asked)).await.ok()
     }
 }

@@ -1,8 +1,7 @@
 //! Where the agent asks for small things: the seeders in order, then the origin itself.
 //!
-//! A refusal by a seeder is final, because the seeder has asked the origin; an outage of one moves on to the next.
-
-use std::sync::Arc;
+//! A refusal by a seeder is final, because the seeder has asked the origin, and so is its word that the origin asks to be
+//! left alone; an outage of one moves on to the next.
 
 use async_trait::async_trait;
 use eagle_blobs::origin::{Manifest, ManifestHead};
@@ -31,11 +30,8 @@ impl Ladder {
 fn settle<T>(answer: Result<T, SeederError>) -> Result<Option<T>, UpstreamError> {
     match answer {
         Ok(value) => Ok(Some(value)),
-        Err(error) if error.is_outage() => {
-            tracing::debug!(error = &error as &dyn std::error::Error, "seeder passed over");
-            Ok(None)
-        }
-        Err(error) => Err(UpstreamError::Refused(Arc::new(error))),
+        Err(error) if error.is_outage() => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -46,30 +42,23 @@ impl Upstream for Ladder {
         repository: &Repository,
         target: &Target,
     ) -> Result<ManifestHead, UpstreamError> {
-        let key = format!("{repository}:{target}");
-        for seeder in self.seeders.order(key.as_bytes()) {
-            if let Some(head) = settle(self.seeders.head_manifest(&seeder, repository, target).await)? {
-                return Ok(head);
-            }
+        match settle(self.seeders.head_manifest(repository, target).await)? {
+            Some(head) => Ok(head),
+            None => self.registries.head_manifest(repository, target).await,
         }
-        self.registries.head_manifest(repository, target).await
     }
 
     async fn manifest(&self, repository: &Repository, digest: &Digest) -> Result<Manifest, UpstreamError> {
-        for seeder in self.seeders.order(digest.as_bytes()) {
-            if let Some(manifest) = settle(self.seeders.manifest(&seeder, repository, digest).await)? {
-                return Ok(manifest);
-            }
+        match settle(self.seeders.manifest(repository, digest).await)? {
+            Some(manifest) => Ok(manifest),
+            None => self.registries.manifest(repository, digest).await,
         }
-        self.registries.manifest(repository, digest).await
     }
 
     async fn head_blob(&self, repository: &Repository, digest: &Digest) -> Result<u64, UpstreamError> {
-        for seeder in self.seeders.order(digest.as_bytes()) {
-            if let Some(size) = settle(self.seeders.blob_size(&seeder, repository, digest).await)? {
-                return Ok(size);
-            }
+        match settle(self.seeders.blob_size(repository, digest).await)? {
+            Some(size) => Ok(size),
+            None => self.registries.head_blob(repository, digest).await,
         }
-        self.registries.head_blob(repository, digest).await
     }
 }

@@ -13,5 +13,7 @@ mod failures;
 mod manifests;
 #[path = "mirror/raw.rs"]
 mod raw;
+#[path = "mirror/seeders.rs"]
+mod seeders;
 #[path = "mirror/world.rs"]
 mod world;

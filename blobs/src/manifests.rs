@@ -1,7 +1,7 @@
 //! Tags and manifests, as upstream answers them or last answered them.
 //!
-//! A tag is asked of upstream each time, all who ask at one moment sharing one request; its last good answer stands in
-//! during an outage. A manifest is a blob with a media type: once here and shown by its repository, nobody is asked
+//! A tag is asked of upstream each time, all who ask at one moment sharing one answer, be it a refusal; its last good answer
+//! stands in during an outage, up to an age, and says how old it is. A manifest is a blob with a media type: once here and shown by its repository, nobody is asked
 //! again.
 
 use std::sync::Arc;
@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use eagle_core::digest::Digest;
 use eagle_core::name::{Repository, Target};
+
+use moka::Expiry;
+use tokio::time::Instant;
 
 use crate::access::Access;
 use crate::cache::{Cache, Seal};
@@ -20,27 +23,53 @@ const TAGS: u64 = 10_000;
 /// Manifests kept in memory, bytes.
 const MANIFEST_BYTES: u64 = 8 << 20;
 
+type Tag = (Repository, String);
+
+/// How long answers about tags are used.
+#[derive(Clone, Copy, Debug)]
+pub struct TagLife {
+    /// So long one answer serves everybody who asks.
+    pub shared: Duration,
+    /// So long one that is none does: a refusal or an outage.
+    pub refused: Duration,
+    /// So old a good one may become when upstream is down.
+    pub stale: Duration,
+}
+
+impl Expiry<Tag, Result<ManifestHead, UpstreamError>> for TagLife {
+    fn expire_after_create(
+        &self,
+        _: &Tag,
+        answer: &Result<ManifestHead, UpstreamError>,
+        _: std::time::Instant,
+    ) -> Option<Duration> {
+        Some(if answer.is_ok() { self.shared } else { self.refused })
+    }
+}
+
 /// Answers for tags and manifests.
 #[derive(Clone)]
 pub struct Manifests<U> {
     cache: Cache,
     upstream: U,
     access: Access<U>,
-    tags: moka::future::Cache<(Repository, String), ManifestHead>,
-    last_good: moka::future::Cache<(Repository, String), ManifestHead>,
+    stale: Duration,
+    tags: moka::future::Cache<Tag, Result<ManifestHead, UpstreamError>>,
+    // Each with the time when it was true.
+    last_good: moka::future::Cache<Tag, (Instant, ManifestHead)>,
     documents: moka::future::Cache<(Repository, Digest), Manifest>,
 }
 
 impl<U: Upstream> Manifests<U> {
-    /// Answers from `cache` and `upstream`; a tag's answer serves everybody for `tag_ttl`.
-    pub fn new(cache: Cache, upstream: U, access: Access<U>, tag_ttl: Duration) -> Self {
+    /// Answers from `cache` and `upstream`.
+    pub fn new(cache: Cache, upstream: U, access: Access<U>, life: TagLife) -> Self {
         let documents = moka::future::Cache::builder()
             .weigher(|_, manifest: &Manifest| u32::try_from(manifest.bytes.len() + 512).unwrap_or(u32::MAX))
             .max_capacity(MANIFEST_BYTES)
             .build();
-        let tags = moka::future::Cache::builder().max_capacity(TAGS).time_to_live(tag_ttl).build();
+        let tags = moka::future::Cache::builder().max_capacity(TAGS).expire_after(life).build();
         let last_good = moka::future::Cache::builder().max_capacity(TAGS).build();
-        Self { cache, upstream, access, tags, last_good, documents }
+        Self { cache, upstream, access, stale: life.stale, tags, last_good, documents }
     }
 
     /// What `target` is now: HEAD.
@@ -53,22 +82,46 @@ impl<U: Upstream> Manifests<U> {
             Target::Digest(digest) => {
                 let manifest = self.get(repository, digest).await?;
                 let (media_type, size) = (manifest.media_type, manifest.bytes.len() as u64);
-                return Ok(ManifestHead { digest: manifest.digest, size, media_type });
+                return Ok(ManifestHead { digest: manifest.digest, size, media_type, age: Duration::ZERO });
             }
             Target::Tag(tag) => tag,
         };
         let key = (repository.clone(), tag.clone());
-        match self.tags.try_get_with(key.clone(), self.upstream.head_manifest(repository, target)).await {
+        let answer = self.tags.get_with_by_ref(&key, self.upstream.head_manifest(repository, target)).await;
+        match answer {
             Ok(head) => {
-                self.last_good.insert(key, head.clone()).await;
+                // It may be an older answer already, of one who had it before.
+                if let Some(at) = Instant::now().checked_sub(head.age) {
+                    self.last_good.insert(key, (at, head.clone())).await;
+                }
                 Ok(head)
             }
-            Err(error) => {
-                let last_good = if error.is_outage() { self.last_good.get(&key).await } else { None };
-                let head = last_good.ok_or_else(|| Arc::unwrap_or_clone(error))?;
-                tracing::warn!(%repository, tag, "upstream is down: answering with the tag's last good digest");
+            Err(error) if error.is_outage() => {
+                let head = self.last_good(&key).await.ok_or(error)?;
+                let age = head.age;
+                tracing::warn!(%repository, tag, ?age, "upstream is down: answering with the tag's last good digest");
                 Ok(head)
             }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn last_good(&self, key: &Tag) -> Option<ManifestHead> {
+        let (at, head) = self.last_good.get(key).await?;
+        let age = at.elapsed();
+        (age < self.stale).then_some(ManifestHead { age, ..head })
+    }
+
+    /// What is known of `target` without asking anybody.
+    pub async fn known(&self, repository: &Repository, target: &Target) -> Option<ManifestHead> {
+        match target {
+            Target::Digest(digest) => {
+                let key = (repository.clone(), *digest);
+                let known = self.documents.get(&key).await.or_else(|| self.stored(repository, digest))?;
+                let (media_type, size) = (known.media_type, known.bytes.len() as u64);
+                Some(ManifestHead { digest: *digest, size, media_type, age: Duration::ZERO })
+            }
+            Target::Tag(tag) => self.tags.get(&(repository.clone(), tag.clone())).await?.ok(),
         }
     }
 

@@ -1,15 +1,18 @@
 //! Registries as Eagle's client sees them: manifests and blobs of the OCI distribution-spec ("Pulling"), read only.
 //!
-//! One [`Origin`] for a process: it bounds requests under way to all registries together, keeps connections alive, and
-//! holds tokens, so that any number of requests for one repository cause one token request. What a registry answers is
-//! believed only as far as it can be checked: manifests by digest, blobs by length, an HTML page not at all.
+//! One [`Origin`] for a process: it bounds requests under way to all registries together and to each, keeps connections
+//! alive, and holds tokens, so that any number of requests for one repository cause one token request. A registry's
+//! mirrors are asked before it. One that asks to come back later is left alone until then, and whoever wants something of
+//! it is told so at once. What a registry answers is believed only as far as it can be checked: manifests by digest, blobs
+//! by length, an HTML page not at all.
 //!
-//! Deliberately not here: retries and fallbacks (the caller knows what else it could do), who may read what, and any
+//! Deliberately not here: retries and other fallbacks (the caller knows what else it could do), who may read what, and any
 //! cache of answers.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use eagle_core::config::section;
@@ -19,19 +22,33 @@ use eagle_core::oci::{MANIFEST_TYPES, MAX_MANIFEST};
 use futures::stream::BoxStream;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
 use http::{Method, StatusCode};
-use tokio::sync::Semaphore;
 
+pub use endpoint::Giver;
 pub use error::OriginError;
 
 use auth::Tokens;
-use client::{Call, Gate, Registry};
+use endpoint::Call;
+use gate::Gate;
+use registry::{Answer, Common, Registry};
 
 mod answer;
 mod auth;
+mod budget;
 mod client;
+mod endpoint;
 mod error;
 #[cfg(feature = "fake")]
 pub mod fake;
+mod gate;
+mod registry;
+mod retry_after;
+mod standing;
+
+/// Registries without an entry in the configuration whose standing is remembered, each for [`REMEMBERED`]: some 500 bytes
+/// each, 128 KiB.
+const OTHERS: u64 = 256;
+/// Longer than any pause is by default.
+const REMEMBERED: Duration = Duration::from_mins(60);
 
 /// With which login a registry is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +97,8 @@ pub struct ManifestHead {
     pub size: u64,
     /// The exact media type.
     pub media_type: String,
+    /// How long ago the registry said so: zero if it was asked now, more if an older answer stands in for it.
+    pub age: Duration,
 }
 
 /// A manifest and what must be said with it.
@@ -99,6 +118,8 @@ pub struct BlobBody {
     pub size: u64,
     /// Offset of the first byte that comes.
     pub from: u64,
+    /// Who gives it.
+    pub giver: Giver,
     /// The bytes up to the end. It ends with an error if they are fewer, and when the registry gives none for the
     /// configured time. Counts as a request under way until it is dropped.
     pub stream: BoxStream<'static, Result<Bytes, OriginError>>,
@@ -117,10 +138,12 @@ pub struct Origin {
 }
 
 struct Shared {
+    config: section::Origin,
     registries: HashMap<String, Arc<Registry>>,
+    // Those without an entry, by their names.
+    others: moka::sync::Cache<String, Arc<Registry>>,
     plain: reqwest::Client,
-    tokens: Tokens,
-    gate: Gate,
+    common: Common,
 }
 
 impl Origin {
@@ -135,28 +158,32 @@ impl Origin {
                 Some(path) => client::build(config, Some((&registry.host, path)))?,
                 None => plain.clone(),
             };
-            registries.insert(registry.host.clone(), Arc::new(Registry::configured(registry, built)));
+            let registry_of = Arc::new(Registry::new(registry, config, &built));
+            registries.insert(registry.host.clone(), registry_of);
         }
-        // Blob bodies last long: they leave some permits for the short questions.
-        let short = config.concurrent_requests.div_ceil(4);
-        let long = config.concurrent_requests.saturating_sub(short).max(1);
-        let gate = Gate {
-            short: Arc::new(Semaphore::new(short)),
-            long: Arc::new(Semaphore::new(long)),
-            patience: config.read_timeout.0,
-        };
-        Ok(Self { shared: Arc::new(Shared { registries, plain, tokens: Tokens::new(), gate }) })
+        let others = moka::sync::Cache::builder().max_capacity(OTHERS).time_to_idle(REMEMBERED).build();
+        let gate = Gate::new(config.concurrent_requests, config.read_timeout.0);
+        let common = Common { tokens: Tokens::new(), gate };
+        let config = config.clone();
+        Ok(Self { shared: Arc::new(Shared { config, registries, others, plain, common }) })
     }
 
     fn registry(&self, repository: &Repository) -> Arc<Registry> {
-        let host = repository.registry();
-        let known = self.shared.registries.get(host).cloned();
-        known.unwrap_or_else(|| Arc::new(Registry::by_name(host, self.shared.plain.clone())))
+        let (host, shared) = (repository.registry(), &self.shared);
+        if let Some(known) = shared.registries.get(host) {
+            return known.clone();
+        }
+        shared.others.get_with_by_ref(host, || {
+            let entry = section::Registry { host: host.to_owned(), ..section::Registry::default() };
+            Arc::new(Registry::new(&entry, &shared.config, &shared.plain))
+        })
     }
 
-    async fn call(&self, call: Call<'_>) -> Result<client::Answer, OriginError> {
-        let registry = self.registry(call.repository);
-        client::call(&registry, &self.shared.tokens, &self.shared.gate, call).await
+    async fn ask<T, F>(&self, call: Call<'_>, read: impl Fn(Answer) -> F) -> Result<T, OriginError>
+    where
+        F: Future<Output = Result<T, OriginError>>,
+    {
+        self.registry(call.repository).ask(&self.shared.common, call, read).await
     }
 
     /// What `target` is: asks with HEAD, and with GET if the registry's answer to that says too little.
@@ -167,19 +194,17 @@ impl Origin {
         auth: &Auth,
     ) -> Result<ManifestHead, OriginError> {
         let path = format!("manifests/{target}");
-        let call = Call { method: Method::HEAD, repository, path: &path, headers: accept_manifests(), auth };
-        match self.call(call).await {
-            Ok(answer) => {
-                if let Some(head) = answer::manifest_head(answer.response.headers(), target)? {
-                    return Ok(head);
-                }
-            }
-            Err(OriginError::Status { status: StatusCode::METHOD_NOT_ALLOWED, .. }) => {}
+        let call = Call { method: Method::HEAD, repository, path, headers: accept_manifests(), auth };
+        let read = async |answer: Answer| answer::manifest_head(answer.response.headers(), target);
+        match self.ask(call, read).await {
+            Ok(Some(head)) => return Ok(head),
+            Ok(None) | Err(OriginError::Status { status: StatusCode::METHOD_NOT_ALLOWED, .. }) => {}
             Err(error) => return Err(error),
         }
         let manifest = self.manifest(repository, target, auth).await?;
         let size = manifest.bytes.len() as u64;
-        Ok(ManifestHead { digest: manifest.digest, size, media_type: manifest.media_type })
+        let (digest, media_type) = (manifest.digest, manifest.media_type);
+        Ok(ManifestHead { digest, size, media_type, age: Duration::ZERO })
     }
 
     /// The manifest that `target` is now, its digest checked. At most [`MAX_MANIFEST`] bytes are accepted.
@@ -190,11 +215,15 @@ impl Origin {
         auth: &Auth,
     ) -> Result<Manifest, OriginError> {
         let path = format!("manifests/{target}");
-        let call = Call { method: Method::GET, repository, path: &path, headers: accept_manifests(), auth };
-        let answer = self.call(call).await?;
-        let headers = answer.response.headers().clone();
-        let bytes = client::read_all(answer.response, MAX_MANIFEST).await?;
-        answer::manifest(&headers, target, bytes)
+        let call = Call { method: Method::GET, repository, path, headers: accept_manifests(), auth };
+        let read = async |answer: Answer| {
+            // The permit is held until all is read.
+            let Answer { response, .. } = answer;
+            let headers = response.headers().clone();
+            let bytes = client::read_all(response, MAX_MANIFEST).await?;
+            answer::manifest(&headers, target, bytes)
+        };
+        self.ask(call, read).await
     }
 
     /// The size of a blob. Fetches nothing of it.
@@ -205,9 +234,8 @@ impl Origin {
         auth: &Auth,
     ) -> Result<u64, OriginError> {
         let path = format!("blobs/{digest}");
-        let call = Call { method: Method::HEAD, repository, path: &path, headers: plain_bytes(), auth };
-        let answer = self.call(call).await?;
-        answer::whole_blob(answer.response.headers())
+        let call = Call { method: Method::HEAD, repository, path, headers: plain_bytes(), auth };
+        self.ask(call, async |answer: Answer| answer::whole_blob(answer.response.headers())).await
     }
 
     /// A blob's bytes from `from` on. A registry that does not know ranges is read up to there.
@@ -224,16 +252,22 @@ impl Origin {
             let range = HeaderValue::try_from(format!("bytes={from}-"));
             headers.extend(range.ok().map(|range| (RANGE, range)));
         }
-        let answer = self.call(Call { method: Method::GET, repository, path: &path, headers, auth }).await?;
-        let (start, size) = match answer.response.status() {
-            StatusCode::PARTIAL_CONTENT => answer::part_of_blob(answer.response.headers(), from)?,
-            _ => (0, answer::whole_blob(answer.response.headers())?),
-        };
-        if from > size {
-            return Err(OriginError::Invalid("is shorter than what is asked of it"));
-        }
-        Ok(BlobBody { size, from, stream: client::body(answer, from - start, size - from) })
+        let call = Call { method: Method::GET, repository, path, headers, auth };
+        self.ask(call, async |answer: Answer| begin(answer, from)).await
     }
+}
+
+/// A blob's body from `from` on, by an answer that may begin earlier.
+fn begin(answer: Answer, from: u64) -> Result<BlobBody, OriginError> {
+    let (start, size) = match answer.response.status() {
+        StatusCode::PARTIAL_CONTENT => answer::part_of_blob(answer.response.headers(), from)?,
+        _ => (0, answer::whole_blob(answer.response.headers())?),
+    };
+    if from > size {
+        return Err(OriginError::Invalid("is shorter than what is asked of it"));
+    }
+    let giver = answer.giver.clone();
+    Ok(BlobBody { size, from, giver, stream: registry::body(answer, from - start, size - from) })
 }
 
 impl std::fmt::Debug for Origin {

@@ -4,6 +4,7 @@
 //! and seeders, who both use this.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,17 +17,21 @@ use eagle_core::wire::seeders::{About, CHAIN_ADDRESS_HEADER, Copied, Copies, VIA
 use eagle_core::{oci, range};
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
-use reqwest::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, RANGE};
+use reqwest::header::{
+    AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, RANGE, RETRY_AFTER,
+};
 use reqwest::{Method, Response, StatusCode};
 
 use crate::origin::{Manifest, ManifestHead};
+use crate::upstream::UpstreamError;
 
 pub mod list;
 
 /// Longest wait for a seeder's connection: it is in the same network.
 const CONNECT: Duration = Duration::from_millis(500);
-/// Longest wait for the head of an answer; the seeder may have to ask a registry first.
-const ANSWER: Duration = Duration::from_secs(10);
+/// Longest wait for the head of an answer: longer than a seeder waits for a place in the queue to its registry (10 s), a
+/// connection to it (3 s) and its answer (10 s), so that whoever is answered late is not the second to ask there.
+const ANSWER: Duration = Duration::from_secs(40);
 /// Longest wait for answers that need nobody else, and for their bodies.
 const SHORT: Duration = Duration::from_secs(2);
 /// Most bytes of such a body: 512 digests, and some room.
@@ -42,9 +47,23 @@ pub struct SetupError(#[source] reqwest::Error);
 /// Why a seeder did not give something.
 #[derive(Debug, thiserror::Error)]
 pub enum SeederError {
-    /// 404: the repository does not show it.
+    /// 404: the repository does not have it.
     #[error("seeder says: {0}")]
     Refused(String),
+    /// 403: the repository does not show it to those whom the seeder serves.
+    #[error("seeder says that a login is needed: {0}")]
+    Denied(String),
+    /// 503 with `Retry-After`: the registry asks everybody to come back later.
+    #[error("seeder says: {text}")]
+    Later {
+        /// When it may be asked again.
+        after: Duration,
+        /// What the seeder says.
+        text: String,
+    },
+    /// 504: asked only for what it has, it has not.
+    #[error("the seeder does not have it")]
+    NotHere,
     /// 5xx: the seeder could not ask, or is overloaded.
     #[error("seeder cannot help: {0}")]
     Unable(String),
@@ -54,6 +73,9 @@ pub enum SeederError {
     /// No answer in time.
     #[error("the seeder did not answer within {ANSWER:?}")]
     Silent,
+    /// It answers nothing at all, to nobody; see who asks.
+    #[error("the seeder is lost")]
+    Lost,
     /// An answer that makes no sense.
     #[error("the seeder's answer has no usable {0}")]
     Answer(&'static str),
@@ -68,7 +90,18 @@ pub enum SeederError {
 impl SeederError {
     /// Whether another seeder, or the origin, may do better.
     pub fn is_outage(&self) -> bool {
-        !matches!(self, Self::Refused(_))
+        !matches!(self, Self::Refused(_) | Self::Denied(_) | Self::Later { .. })
+    }
+}
+
+impl From<SeederError> for UpstreamError {
+    fn from(error: SeederError) -> Self {
+        match error {
+            SeederError::Refused(_) => Self::Refused(Arc::new(error)),
+            SeederError::Denied(_) => Self::Denied(Arc::new(error)),
+            SeederError::Later { after, .. } => Self::Later { after, source: Arc::new(error) },
+            other => Self::Outage(Arc::new(other)),
+        }
     }
 }
 
@@ -122,7 +155,7 @@ impl SeederClient {
     }
 
     /// One whose questions must not make the seeder ask anybody else (RFC 9111 §5.2.1.7): what it would have to ask for is
-    /// [`SeederError::Unable`].
+    /// [`SeederError::NotHere`].
     #[must_use]
     pub fn only_if_cached(&self) -> Self {
         Self { only_if_cached: true, ..self.clone() }
@@ -141,6 +174,12 @@ impl SeederClient {
     pub async fn copies(&self, seeder: &str, copies: &Copies) -> Result<Copied, SeederError> {
         let request = self.client.post(format!("{seeder}/v1/copies")).json(copies);
         short_json(self.send(request).await?).await
+    }
+
+    /// Whether the seeder answers anything.
+    pub async fn ping(&self, seeder: &str) -> Result<(), SeederError> {
+        let answer = self.client.get(format!("{seeder}/v2/")).send().await;
+        answer.map(|_| ()).map_err(SeederError::Transport)
     }
 
     /// The piece hashes of a blob from piece `from` on.
@@ -255,6 +294,7 @@ impl SeederClient {
             request = request.query(&[(VIA, via_text(&self.via))]);
         }
         if self.only_if_cached {
+            // RFC 9111 §5.2.1.7.
             request = request.header(CACHE_CONTROL, "only-if-cached");
         }
         let answer = tokio::time::timeout(ANSWER, request.send()).await.map_err(|_| SeederError::Silent)?;
@@ -263,12 +303,15 @@ impl SeederClient {
         if status.is_success() {
             return Ok(response);
         }
+        let later = header_number(response.headers(), RETRY_AFTER.as_str()).map(Duration::from_secs);
         let text = reason(response).await;
-        if status == StatusCode::NOT_FOUND {
-            Err(SeederError::Refused(text))
-        } else {
-            Err(SeederError::Unable(text))
-        }
+        Err(match (status, later) {
+            (StatusCode::NOT_FOUND, _) => SeederError::Refused(text),
+            (StatusCode::FORBIDDEN, _) => SeederError::Denied(text),
+            (StatusCode::SERVICE_UNAVAILABLE, Some(after)) => SeederError::Later { after, text },
+            (StatusCode::GATEWAY_TIMEOUT, _) if self.only_if_cached => SeederError::NotHere,
+            _ => SeederError::Unable(text),
+        })
     }
 }
 
@@ -299,7 +342,9 @@ fn head_of(response: &Response) -> Result<ManifestHead, SeederError> {
     let digest = digest.parse().map_err(|_| SeederError::Answer("docker-content-digest"))?;
     let size = header_number(response.headers(), CONTENT_LENGTH.as_str());
     let size = size.ok_or(SeederError::Answer("Content-Length"))?;
-    Ok(ManifestHead { digest, size, media_type: text(CONTENT_TYPE.as_str())?.to_owned() })
+    let media_type = text(CONTENT_TYPE.as_str())?.to_owned();
+    let age = Duration::from_secs(header_number(response.headers(), AGE.as_str()).unwrap_or(0));
+    Ok(ManifestHead { digest, size, media_type, age })
 }
 
 fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

@@ -1,10 +1,12 @@
 //! What is asked when something is not here: an origin, for an agent the seeders before it.
 //!
-//! The two answers that matter are told apart by type: *refused* (the repository does not show it: final, the runtime
-//! must ask with its own login) and *outage* (nobody could be asked: what was known before still stands).
+//! The answers that matter are told apart by type: *refused* and *denied* (the repository does not have it, or does not
+//! show it without a login: final, the runtime must ask with its own), *outage* (nobody could be asked: what was known
+//! before still stands) and *later* (an outage that asking elsewhere would only make worse).
 
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use eagle_core::config::section::Access;
@@ -13,27 +15,61 @@ use eagle_core::name::{Repository, Target};
 
 use crate::origin::{Auth, BlobBody, Manifest, ManifestHead, Origin, OriginError};
 
+/// How long a registry is left alone that does not say for how long.
+const A_MOMENT: Duration = Duration::from_secs(1);
+
 /// Why upstream did not give something.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum UpstreamError {
-    /// The repository does not have it or does not show it.
+    /// The repository does not have it.
     #[error("not shown by its repository")]
     Refused(#[source] Arc<dyn Error + Send + Sync>),
+    /// The repository does not show it to this login, or not without one.
+    #[error("not shown by its repository without a login that may see it")]
+    Denied(#[source] Arc<dyn Error + Send + Sync>),
     /// Nobody could be asked, or no usable answer came.
     #[error("nobody could be asked")]
     Outage(#[source] Arc<dyn Error + Send + Sync>),
+    /// The registry asks everybody to come back later.
+    #[error("its registry is not asked for another {after:?}")]
+    Later {
+        /// When it may be asked again.
+        after: Duration,
+        /// Who says so.
+        source: Arc<dyn Error + Send + Sync>,
+    },
 }
 
 impl UpstreamError {
     /// Whether what was known before still stands.
     pub fn is_outage(&self) -> bool {
-        matches!(self, Self::Outage(_))
+        matches!(self, Self::Outage(_) | Self::Later { .. })
+    }
+
+    /// Whether a login, or another one, could help.
+    pub fn is_for_want_of_login(&self) -> bool {
+        matches!(self, Self::Denied(_))
+    }
+
+    /// When the registry may be asked again, if it has said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Later { after, .. } => Some(*after),
+            _ => None,
+        }
     }
 }
 
 impl From<OriginError> for UpstreamError {
     fn from(error: OriginError) -> Self {
-        if error.is_outage() { Self::Outage(Arc::new(error)) } else { Self::Refused(Arc::new(error)) }
+        match error {
+            OriginError::NotFound => Self::Refused(Arc::new(error)),
+            OriginError::Denied => Self::Denied(Arc::new(error)),
+            OriginError::Throttled { retry_after } => {
+                Self::Later { after: retry_after.unwrap_or(A_MOMENT), source: Arc::new(error) }
+            }
+            other => Self::Outage(Arc::new(other)),
+        }
     }
 }
 

@@ -88,6 +88,8 @@ pub enum ErrorCode {
     NameUnknown,
     /// `NAME_INVALID`
     NameInvalid,
+    /// `DENIED`
+    Denied,
     /// `UNSUPPORTED`
     Unsupported,
     /// `UNAVAILABLE`: not in the spec's list, used by registries for 503.
@@ -102,6 +104,7 @@ impl ErrorCode {
             Self::ManifestUnknown => "MANIFEST_UNKNOWN",
             Self::NameUnknown => "NAME_UNKNOWN",
             Self::NameInvalid => "NAME_INVALID",
+            Self::Denied => "DENIED",
             Self::Unsupported => "UNSUPPORTED",
             Self::Unavailable => "UNAVAILABLE",
         }

@@ -84,6 +84,11 @@ impl Rate {
         Self(std::num::NonZeroU64::new(bytes))
     }
 
+    /// Whether there is no limit.
+    pub fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Bytes per second; 0 = no limit.
     pub fn bytes_or_zero(self) -> u64 {
         self.0.map_or(0, std::num::NonZeroU64::get)

@@ -28,7 +28,7 @@ spec:
   imagePullSecrets: [{name: pull}]
   access: Open
   registries:
-    - {host: docker.io, credentialsRef: {name: hub}}
+    - {host: docker.io, mirrors: ["http://10.0.0.8:5000"], maxRequests: 16, download: 50M, credentialsRef: {name: hub}}
     - {host: "reg.example.com:5000", endpoint: "https://10.0.0.7:5000", caRef: {name: authority}}
   mirror: {port: 5001, firstByteTimeout: 500ms, stallTimeout: 3s}
   runtime: {hosts: "Off", socket: /run/crio/crio.sock}

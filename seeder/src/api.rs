@@ -1,13 +1,18 @@
 //! The seeder's HTTP API for agents and other seeders: the piece hashes of a blob, and a read-only registry that pulls
 //! through. (`neighbours` has what only other seeders ask.)
 //!
-//! 404 means that the repository does not show the thing to those whom this seeder serves; 503 that the origin could
-//! not be asked. An agent treats them differently: the first goes to the runtime, the second makes it ask the origin
-//! itself.
+//! 404 means that the repository does not have the thing, 403 that it does not show it to those whom this seeder serves;
+//! 503 that the origin could not be asked, and with `Retry-After` that it asks to be left alone. An agent treats them
+//! differently: the first two go to the runtime, as does the last; the third makes it ask the origin itself.
+//!
+//! Whoever asks with `Cache-Control: only-if-cached` (RFC 9111 §5.2.1.7) is answered 504 if the origin would have to be
+//! asked: so an agent may ask a second seeder while the first is thinking, and the origin is still asked once. An answer
+//! about a tag that is older than the question says so (`Age`).
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -68,6 +73,7 @@ pub(crate) struct Refusal {
     status: StatusCode,
     code: ErrorCode,
     message: String,
+    retry_after: Option<Duration>,
 }
 
 /// The routes.
@@ -182,7 +188,7 @@ impl Api {
             None => self.access.is_stored(digest),
         };
         if asked.reach == Reach::Here && !(is_here && self.access.is_readable(repository, digest)) {
-            return Err(Refusal::not_here());
+            return Err(Refusal::not_here(ErrorCode::BlobUnknown));
         }
         if is_here && !self.access.is_readable(repository, digest) {
             self.access
@@ -192,7 +198,7 @@ impl Api {
         }
         self.ingests.open(repository, digest, asked).await.map_err(|error| match &error {
             OpenError::Upstream(error) => Refusal::upstream(error, ErrorCode::BlobUnknown),
-            OpenError::NotHere => Refusal::not_here(),
+            OpenError::NotHere => Refusal::not_here(ErrorCode::BlobUnknown),
             _ => Refusal::unavailable(eagle_runtime::chain::chain(&error)),
         })
     }
@@ -215,12 +221,12 @@ impl Api {
         target: &Target,
     ) -> Result<Response, Refusal> {
         let refuse = |error: UpstreamError| Refusal::upstream(&error, ErrorCode::ManifestUnknown);
-        if let (Target::Digest(digest), true) = (target, wants_cached(headers))
-            && !self.access.is_readable(repository, digest)
-        {
-            return Err(Refusal::not_here());
-        }
-        let head = self.manifests.head(repository, target).await.map_err(refuse)?;
+        let head = if wants_cached(headers) {
+            let known = self.manifests.known(repository, target).await;
+            known.ok_or_else(|| Refusal::not_here(ErrorCode::ManifestUnknown))?
+        } else {
+            self.manifests.head(repository, target).await.map_err(refuse)?
+        };
         let body = if method == Method::HEAD {
             Body::empty()
         } else {
@@ -230,6 +236,7 @@ impl Api {
             .header(header::CONTENT_TYPE, head.media_type)
             .header(header::CONTENT_LENGTH, head.size)
             .header("docker-content-digest", head.digest.to_string())
+            .header(header::AGE, head.age.as_secs())
             .body(body)
             .map_err(|error| Refusal::unavailable(error.to_string()))
     }
@@ -252,7 +259,7 @@ impl Api {
         let failed = |error: http::Error| Refusal::unavailable(error.to_string());
         if method == Method::HEAD {
             if asked.reach == Reach::Here && !self.access.is_readable(repository, digest) {
-                return Err(Refusal::not_here());
+                return Err(Refusal::not_here(ErrorCode::BlobUnknown));
             }
             let size = self.access.size(repository, digest).await.map_err(refuse)?;
             return base().header(header::CONTENT_LENGTH, size).body(Body::empty()).map_err(failed);
@@ -308,22 +315,23 @@ impl Api {
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, code: ErrorCode, message: String) -> Self {
-        Self { status, code, message }
+        Self { status, code, message, retry_after: None }
     }
 
     fn unavailable(message: String) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message)
     }
 
-    fn not_here() -> Self {
-        let message = "this seeder would have to ask somebody else".to_owned();
-        Self::new(StatusCode::GATEWAY_TIMEOUT, ErrorCode::Unavailable, message)
+    fn not_here(code: ErrorCode) -> Self {
+        Self::new(StatusCode::GATEWAY_TIMEOUT, code, "this seeder would have to ask somebody else".to_owned())
     }
 
     fn upstream(error: &UpstreamError, code: ErrorCode) -> Self {
         let message = eagle_runtime::chain::chain(error);
         if error.is_outage() {
-            Self::unavailable(message)
+            Self { retry_after: error.retry_after(), ..Self::unavailable(message) }
+        } else if error.is_for_want_of_login() {
+            Self::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
         } else {
             Self::new(StatusCode::NOT_FOUND, code, message)
         }
@@ -333,6 +341,12 @@ impl Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let body = error_body(self.code, &self.message);
-        (self.status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+        let mut response = (self.status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
+        if let Some(wait) = self.retry_after {
+            // Rounded up: not to be asked before.
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
     }
 }

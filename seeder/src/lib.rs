@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use eagle_blobs::access::Access;
 use eagle_blobs::cache::{Cache, OpenError};
-use eagle_blobs::manifests::Manifests;
+use eagle_blobs::manifests::{Manifests, TagLife};
 use eagle_blobs::origin::{Origin, OriginConfigError};
 use eagle_blobs::seeder_client::{SeederClient, SetupError};
 use eagle_blobs::upstream::Registries;
@@ -103,8 +103,8 @@ impl Seeder {
         let limits = Arc::new(HostLimits::new(config.limits.upload, config.limits.download));
         let shutdown = context.shutdown.token();
         let engine = start_engine(config, &limits, &shutdown)?;
-        let announce =
-            AnnounceClient::start(AnnounceConfig::new(&config.trackers), &engine, shutdown.clone());
+        let trackers = eagle_runtime::members::follow(&config.trackers, shutdown.clone()).await;
+        let announce = AnnounceClient::start(AnnounceConfig::following(trackers), &engine, shutdown.clone());
         let listener = TcpListener::bind(config.api.listen).await;
         let listener =
             listener.map_err(|source| SeederError::Listen { address: config.api.listen, source })?;
@@ -184,7 +184,9 @@ fn build(
     let Given { cache, origin, engine, announce, ring, limits, metrics } = given;
     let registries = Registries::new(origin, config.origin.access);
     let access = Access::new(cache.clone(), registries.clone(), config.api.negative_ttl.0);
-    let manifests = Manifests::new(cache.clone(), registries.clone(), access.clone(), config.api.tag_ttl.0);
+    let (shared, stale) = (config.api.tag_ttl.0, config.origin.stale_if_error.0);
+    let life = TagLife { shared, refused: shared.min(config.api.negative_ttl.0), stale };
+    let manifests = Manifests::new(cache.clone(), registries.clone(), access.clone(), life);
     let peer = engine.local_addr();
     let parts = Parts {
         cache: cache.clone(),

@@ -18,6 +18,7 @@ use eagle_core::ring;
 use eagle_core::swarm_id::{PeerId, SwarmId};
 use eagle_core::wire::announce::{Announce, Answer, Batch, MAX_FAILED, MAX_SWARMS};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -37,10 +38,10 @@ const DOWN: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_mins(1);
 
 /// How trackers are told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct AnnounceConfig {
-    /// Base URLs of all trackers, the same list everywhere (its order does not matter).
-    pub trackers: Vec<String>,
+    /// Base URLs of all trackers as they come and go, the same everywhere (their order does not matter).
+    pub trackers: watch::Receiver<Arc<[String]>>,
     /// An announce that is not answered within this time goes to the second tracker.
     pub patience: Duration,
     /// When announces are made.
@@ -48,9 +49,14 @@ pub struct AnnounceConfig {
 }
 
 impl AnnounceConfig {
-    /// The defaults for `trackers`.
+    /// The defaults for `trackers`, which stay the same.
     pub fn new(trackers: &[String]) -> Self {
-        Self { trackers: trackers.to_vec(), patience: Duration::from_millis(800), pace: Pace::default() }
+        Self::following(watch::channel(trackers.into()).1)
+    }
+
+    /// The defaults for trackers that come and go.
+    pub fn following(trackers: watch::Receiver<Arc<[String]>>) -> Self {
+        Self { trackers, patience: Duration::from_millis(800), pace: Pace::default() }
     }
 }
 
@@ -67,6 +73,9 @@ struct Shared {
     entries: Mutex<HashMap<SwarmId, Entry>>,
     poster: Poster,
 }
+
+/// Trackers that did not answer, by base URL, and until when they are not tried first.
+type Down = HashMap<String, Instant>;
 
 #[derive(Debug)]
 struct Entry {
@@ -91,7 +100,8 @@ struct Item {
 
 #[derive(Debug)]
 struct Outcome {
-    tracker: usize,
+    // Its base URL.
+    tracker: String,
     items: Vec<Item>,
     answer: Result<Answer, PostError>,
 }
@@ -128,7 +138,7 @@ impl AnnounceClient {
     }
 
     fn insert(&self, id: SwarmId, state: Option<Weak<State>>, left: u64) {
-        if self.shared.config.trackers.is_empty() {
+        if self.shared.config.trackers.borrow().is_empty() {
             return;
         }
         let book = Book::new(Instant::now(), &self.shared.config.pace, left);
@@ -164,7 +174,7 @@ impl Entry {
 
 async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
     let mut requests: JoinSet<Outcome> = JoinSet::new();
-    let mut down: HashMap<usize, Instant> = HashMap::new();
+    let mut down = Down::new();
     loop {
         let next = shared.post_due(&mut requests, &down);
         tokio::select! {
@@ -183,14 +193,10 @@ async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
 
 impl Shared {
     /// Posts what is due; returns when something is next.
-    fn post_due(
-        self: &Arc<Self>,
-        requests: &mut JoinSet<Outcome>,
-        down: &HashMap<usize, Instant>,
-    ) -> Instant {
+    fn post_due(self: &Arc<Self>, requests: &mut JoinSet<Outcome>, down: &Down) -> Instant {
         let now = Instant::now();
         let mut next = now + LOOK;
-        let mut batches: HashMap<usize, Vec<Item>> = HashMap::new();
+        let mut batches: HashMap<String, Vec<Item>> = HashMap::new();
         self.entries.lock().retain(|id, entry| {
             if entry.busy {
                 return true;
@@ -209,18 +215,20 @@ impl Shared {
             let failed = entry.upgrade().map(|state| state.take_failed()).unwrap_or_default();
             let item = Self::item(*id, &seen, told, failed);
             let [first, second] = self.owners(*id, entry.rank, down);
+            // There are some: else nothing is tracked.
+            let Some(first) = first else { return false };
             if let Some(second) = second.filter(|_| entry.rank == 0) {
                 let mut copy = item.clone();
                 (copy.counts, copy.announce.want) = (false, 0);
                 batches.entry(second).or_default().push(copy);
             }
-            batches.entry(first.unwrap_or(0)).or_default().push(item);
+            batches.entry(first).or_default().push(item);
             true
         });
         for (tracker, mut items) in batches {
             while !items.is_empty() {
                 let part = items.drain(..items.len().min(MAX_SWARMS)).collect();
-                requests.spawn(self.clone().post(tracker, part));
+                requests.spawn(self.clone().post(tracker.clone(), part));
             }
         }
         next
@@ -234,25 +242,20 @@ impl Shared {
     }
 
     /// The tracker to ask, and the one to keep informed.
-    fn owners(&self, swarm: SwarmId, rank: usize, down: &HashMap<usize, Instant>) -> [Option<usize>; 2] {
-        let trackers = &self.config.trackers;
-        let position = |url: &String| trackers.iter().position(|other| other == url);
-        let mut owners: Vec<usize> =
-            ring::order(&swarm.0, trackers).into_iter().take(2).filter_map(position).collect();
-        let is_down = |tracker: &usize| down.get(tracker).is_some_and(|until| *until > Instant::now());
+    fn owners(&self, swarm: SwarmId, rank: usize, down: &Down) -> [Option<String>; 2] {
+        let trackers = self.config.trackers.borrow().clone();
+        let mut owners: Vec<&String> = ring::order(&swarm.0, &trackers).into_iter().take(2).collect();
+        let is_down = |tracker: &&String| down.get(*tracker).is_some_and(|until| *until > Instant::now());
         let first_is_down = owners.first().is_some_and(is_down) && !owners.get(1).is_some_and(is_down);
         if owners.len() == 2 && (rank % 2 == 1) != (rank == 0 && first_is_down) {
             owners.swap(0, 1);
         }
-        [owners.first().copied(), owners.get(1).copied()]
+        [owners.first().map(|url| (*url).clone()), owners.get(1).map(|url| (*url).clone())]
     }
 
-    async fn post(self: Arc<Self>, tracker: usize, items: Vec<Item>) -> Outcome {
+    async fn post(self: Arc<Self>, tracker: String, items: Vec<Item>) -> Outcome {
         let batch = self.batch(items.iter().map(|item| item.announce.clone()).collect());
-        let answer = match self.config.trackers.get(tracker) {
-            Some(url) => self.poster.announce(url, &batch).await,
-            None => Err(PostError::Late),
-        };
+        let answer = self.poster.announce(&tracker, &batch).await;
         Outcome { tracker, items, answer }
     }
 
@@ -268,7 +271,7 @@ impl Shared {
         }
     }
 
-    fn settle(&self, outcome: Outcome, down: &mut HashMap<usize, Instant>) {
+    fn settle(&self, outcome: Outcome, down: &mut Down) {
         let Outcome { tracker, items, answer } = outcome;
         let now = Instant::now();
         match answer {
@@ -287,8 +290,8 @@ impl Shared {
                 }
             }
             Err(error) => {
-                let url = self.config.trackers.get(tracker);
-                tracing::warn!(tracker = ?url, error = &error as &dyn std::error::Error, "an announce failed");
+                tracing::warn!(tracker, error = &error as &dyn std::error::Error, "an announce failed");
+                down.retain(|_, until| *until > now);
                 down.insert(tracker, now + DOWN);
                 items.iter().filter(|item| item.counts).for_each(|item| self.refused(item, now));
             }
@@ -313,7 +316,7 @@ impl Shared {
             item.announce.failed.iter().for_each(|peer| state.note_failed(*peer));
         }
         entry.rank += 1;
-        if entry.rank >= self.config.trackers.len().min(2) {
+        if entry.rank >= self.config.trackers.borrow().len().min(2) {
             entry.rank = 0;
             if item.told.event == Some(eagle_core::wire::announce::Event::Stopped) {
                 // Nobody is left to hear it; trackers forget by themselves.
@@ -326,11 +329,11 @@ impl Shared {
 
     /// Tells every tracker once that everything has stopped.
     async fn post_stopped(self: &Arc<Self>) {
-        let mut batches: HashMap<usize, Vec<Item>> = HashMap::new();
+        let mut batches: HashMap<String, Vec<Item>> = HashMap::new();
         for (id, entry) in self.entries.lock().drain().filter(|(_, entry)| entry.book.is_known()) {
             let seen = Seen { gone: true, ..entry.seen() };
             let item = Self::item(id, &seen, entry.book.telling(&seen, &self.config.pace), Vec::new());
-            for tracker in self.owners(id, 0, &HashMap::new()).into_iter().flatten() {
+            for tracker in self.owners(id, 0, &Down::new()).into_iter().flatten() {
                 batches.entry(tracker).or_default().push(item.clone());
             }
         }
@@ -338,7 +341,7 @@ impl Shared {
         for (tracker, mut items) in batches {
             while !items.is_empty() {
                 let part = items.drain(..items.len().min(MAX_SWARMS)).collect();
-                requests.spawn(self.clone().post(tracker, part));
+                requests.spawn(self.clone().post(tracker.clone(), part));
             }
         }
         // Each ends within the client's patience.

@@ -1,7 +1,5 @@
 //! The beginning of a fetch: who answers first, and whether a swarm is worth it.
 
-use std::sync::Arc;
-
 use eagle_blobs::seeder_client::SeederError;
 use eagle_blobs::seeder_client::list::List;
 use eagle_blobs::upstream::UpstreamError;
@@ -18,39 +16,34 @@ pub(super) enum Beginning {
     Http(Rung, Stream),
 }
 
-/// Asks the seeders in order, then the origin, for the beginning of the blob.
+/// Asks the seeders, then the origin, for the beginning of the blob.
 pub(super) async fn begin(parts: &Parts, flight: &Flight) -> Result<Beginning, Failure> {
-    let is_small = flight.size_hint().is_some_and(|size| size < parts.small);
-    for seeder in parts.seeders.near(flight.digest().as_bytes()) {
-        let asked =
-            if is_small { Err(None) } else { list(parts, flight, seeder.clone(), 0).await.map_err(Some) };
-        let failure = match asked {
-            Ok(list) if list.layout.size() >= parts.small => return Ok(Beginning::Swarm(list)),
-            Err(Some(error)) => Failure::Seeder(error),
-            // Small, by the manifest or by the seeder's word: one answer is cheaper than a swarm.
-            Ok(_) | Err(None) => {
-                let rung = Rung::Seeder(seeder.clone());
-                match ask(parts, flight, &rung, 0).await {
-                    Ok(stream) => return Ok(Beginning::Http(rung, stream)),
-                    Err(failure) => failure,
-                }
-            }
-        };
-        match failure {
-            Failure::Seeder(error) if !error.is_outage() => {
-                return Err(Failure::Upstream(UpstreamError::Refused(Arc::new(error))));
-            }
-            failure => {
-                let reason = eagle_runtime::chain::chain(&failure);
-                tracing::info!(digest = %flight.digest(), seeder, reason, "seeder passed over");
-            }
+    match of_seeders(parts, flight).await {
+        Ok(beginning) => return Ok(beginning),
+        Err(error) if error.is_outage() => {
+            let reason = eagle_runtime::chain::chain(&error);
+            tracing::info!(digest = %flight.digest(), reason, "no seeder gives it: asking the registry");
         }
+        Err(error) => return Err(Failure::Upstream(error.into())),
     }
     match ask(parts, flight, &Rung::Origin, 0).await {
         Ok(stream) => Ok(Beginning::Http(Rung::Origin, stream)),
         Err(Failure::Origin(error)) => Err(Failure::Upstream(UpstreamError::from(error))),
         Err(failure) => Err(failure),
     }
+}
+
+async fn of_seeders(parts: &Parts, flight: &Flight) -> Result<Beginning, SeederError> {
+    let (seeders, repository, digest) = (&parts.seeders, flight.repository(), flight.digest());
+    if flight.size_hint().is_none_or(|size| size >= parts.small) {
+        let (seeder, stream) = seeders.first_pieces(repository, digest).await?;
+        if stream.layout.size() >= parts.small {
+            return Ok(Beginning::Swarm(List::new(seeder, stream, 0)));
+        }
+    }
+    // Small, by the manifest or by the seeder's word: one answer is cheaper than a swarm.
+    let (seeder, stream) = seeders.first_blob(repository, digest).await?;
+    Ok(Beginning::Http(Rung::Seeder(seeder), Stream::of_seeder(stream)))
 }
 
 pub(super) async fn list(

@@ -45,6 +45,6 @@ pub enum Failure {
 impl Failure {
     /// Whether the registry itself has said no: a 404, rather than a 503.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Upstream(UpstreamError::Refused(_)))
+        matches!(self, Self::Upstream(error) if !error.is_outage())
     }
 }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use eagle_blobs::cache::{CommitError, Partial};
+use eagle_blobs::cache::{self, CommitError, Partial};
+use eagle_blobs::origin::Giver;
+use eagle_blobs::seeder_client::BlobStream;
 use eagle_blobs::writer::{KnownHashes, Writer, WriterError};
 use eagle_core::piece::PieceHash;
 use futures::StreamExt as _;
@@ -59,6 +61,16 @@ pub(super) struct Stream {
     /// Bytes in the whole blob.
     pub(super) size: u64,
     bytes: BoxStream<'static, Result<Bytes, Failure>>,
+    // Of the origin: to be told if the bytes were wrong.
+    giver: Option<Giver>,
+}
+
+impl Stream {
+    /// A seeder's.
+    pub(super) fn of_seeder(stream: BlobStream) -> Self {
+        let bytes = stream.bytes.map(|chunk| chunk.map_err(Failure::Seeder)).boxed();
+        Self { size: stream.size, bytes, giver: None }
+    }
 }
 
 /// Asks `rung` for the blob from `from` on.
@@ -67,13 +79,12 @@ pub(super) async fn ask(parts: &Parts, flight: &Flight, rung: &Rung, from: u64) 
     match rung {
         Rung::Seeder(url) => {
             let stream = parts.seeders.blob(url, repository, digest, from).await.map_err(Failure::Seeder)?;
-            let bytes = stream.bytes.map(|chunk| chunk.map_err(Failure::Seeder)).boxed();
-            Ok(Stream { size: stream.size, bytes })
+            Ok(Stream::of_seeder(stream))
         }
         Rung::Origin => {
             let body = parts.registries.blob(repository, digest, from).await.map_err(Failure::Origin)?;
             let bytes = body.stream.map(|chunk| chunk.map_err(Failure::Origin)).boxed();
-            Ok(Stream { size: body.size, bytes })
+            Ok(Stream { size: body.size, bytes, giver: Some(body.giver) })
         }
     }
 }
@@ -115,13 +126,13 @@ pub(super) async fn pour(
         let hashes = target.hashes.clone();
         let known: KnownHashes = Arc::new(move |piece| hashes.lock().get(piece as usize).copied());
         let mut writer = Writer::new(target.partial.clone(), from, Some(known));
-        let mut bytes = stream.bytes;
+        let (mut bytes, giver) = (stream.bytes, stream.giver);
         while let Some(chunk) = quiet(parts.stall, bytes.next()).await?.transpose()? {
             parts.limits.take_down(chunk.len()).await;
             target.counted.add(&rung, chunk.len());
             taken += chunk.len() as u64;
             let before = writer.position();
-            writer.push(chunk).await.map_err(Failure::Write)?;
+            writer.push(chunk).await.map_err(|error| refused(giver.as_ref(), error))?;
             let at = layout.piece_at(writer.position());
             if taken >= stretch && at != layout.piece_at(before) {
                 break;
@@ -134,10 +145,24 @@ pub(super) async fn pour(
         match writer.finish().await {
             // There are more gaps.
             Ok(_) | Err(WriterError::NotWhole(CommitError::Incomplete(_))) => {}
-            Err(error) => return Err(Failure::Write(error)),
+            Err(error) => return Err(refused(giver.as_ref(), error)),
         }
     }
     Ok(())
+}
+
+/// What came was not accepted: if the bytes were wrong, and a mirror's, the next ones come from elsewhere.
+fn refused(giver: Option<&Giver>, error: WriterError) -> Failure {
+    let is_wrong = matches!(
+        error,
+        WriterError::WrongPiece { .. }
+            | WriterError::TooLong
+            | WriterError::NotWhole(CommitError::Failed(cache::Failure::WrongDigest(_)))
+    );
+    if let Some(giver) = giver.filter(|_| is_wrong) {
+        giver.distrust();
+    }
+    Failure::Write(error)
 }
 
 /// What is being filled.

@@ -69,7 +69,8 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// One word.
+    /// One word. `LoginNeeded`: nobody who asked had a login that the registry would show it to; `Unauthorized`: the runtime
+    /// had one, and it was refused.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Name(_) | Self::Platform(_) => "InvalidImage",
@@ -78,7 +79,8 @@ impl Failure {
             Self::NoImage(_) => "NotAnImage",
             Self::Blob(failure) => blob(failure),
             Self::NotKept => "DiskFull",
-            Self::Seeder(SeederError::Refused(text)) => refused(text),
+            Self::Seeder(SeederError::Refused(_)) => "ImageNotFound",
+            Self::Seeder(SeederError::Denied(_)) => "LoginNeeded",
             Self::Seeder(SeederError::None) => "NoSeeder",
             Self::Seeder(_) => "RegistryUnavailable",
             Self::NoRuntime => "RuntimeUnavailable",
@@ -91,22 +93,15 @@ impl Failure {
 
     /// Whether a login could help.
     pub fn is_for_want_of_login(&self) -> bool {
-        self.reason() == "Unauthorized"
+        matches!(self.reason(), "LoginNeeded" | "Unauthorized")
     }
 }
 
 fn upstream(error: &UpstreamError) -> &'static str {
-    if error.is_outage() { "RegistryUnavailable" } else { refused(&chain(error)) }
-}
-
-/// A registry that does not show a repository need not say whether there is one; what it says is passed on as text.
-fn refused(text: &str) -> &'static str {
-    let text = text.to_ascii_lowercase();
-    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    if says(&["unauthorized", "not show it to this login", "401", "403", "denied", "insufficient_scope"]) {
-        "Unauthorized"
-    } else {
-        "ImageNotFound"
+    match error {
+        UpstreamError::Refused(_) => "ImageNotFound",
+        UpstreamError::Denied(_) => "LoginNeeded",
+        UpstreamError::Outage(_) | UpstreamError::Later { .. } => "RegistryUnavailable",
     }
 }
 
@@ -150,6 +145,7 @@ fn runtime(error: &CriError) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use eagle_blobs::origin::OriginError;
     use tonic::Code::{NotFound, Unavailable, Unknown};
 
     use super::*;
@@ -176,10 +172,17 @@ mod tests {
 
     #[test]
     fn what_registries_say_is_sorted() {
-        let refused = |text: &str| Failure::Seeder(SeederError::Refused(text.to_owned())).reason();
-        assert_eq!(refused("not shown by its repository: the registry does not have it"), "ImageNotFound");
-        let login = "not shown by its repository: the registry does not show it to this login";
-        assert_eq!(refused(login), "Unauthorized");
+        let told = |error: OriginError| Failure::Manifest(error.into()).reason();
+        assert_eq!(told(OriginError::NotFound), "ImageNotFound");
+        assert_eq!(told(OriginError::Denied), "LoginNeeded");
+        assert_eq!(told(OriginError::Busy), "RegistryUnavailable");
+        assert_eq!(told(OriginError::Throttled { retry_after: None }), "RegistryUnavailable");
+        // What a seeder passes on says the same.
+        let of_seeder = |error: SeederError| Failure::Manifest(error.into()).reason();
+        assert_eq!(of_seeder(SeederError::Refused("x".into())), "ImageNotFound");
+        assert_eq!(of_seeder(SeederError::Denied("x".into())), "LoginNeeded");
+        assert_eq!(Failure::Seeder(SeederError::Denied("x".into())).reason(), "LoginNeeded");
+        assert!(Failure::Seeder(SeederError::Denied("x".into())).is_for_want_of_login());
         assert_eq!(Failure::Seeder(SeederError::None).reason(), "NoSeeder");
     }
 }

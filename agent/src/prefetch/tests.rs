@@ -332,10 +332,12 @@ async fn an_image_behind_a_login_is_left_to_the_runtime() {
     assert_eq!(world.runtime.user_of(APP).as_deref(), Some("me"));
 
     let by_digest = TaskImage { digest: digest.to_string(), ..image("r.test/team/app", 3) };
-    let without = task("u", Depth::NodeCache, vec![by_digest]);
-    world.want(vec![without]);
-    let failed = world.ended("r.test/team/app", 3).await;
-    assert_eq!((failed.phase(), failed.reason.as_str()), (Phase::Failed, "Unauthorized"), "{failed:?}");
+    world.want(vec![task("u", Depth::NodeCache, vec![by_digest, image(APP, 4)])]);
+    for (name, attempt) in [("r.test/team/app", 3), (APP, 4)] {
+        let failed = world.ended(name, attempt).await;
+        assert_eq!((failed.phase(), failed.reason.as_str()), (Phase::Failed, "LoginNeeded"), "{failed:?}");
+        assert!(failed.message.contains("login"), "{failed:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -25,7 +25,7 @@ pub(crate) struct World {
     _directory: tempfile::TempDir,
 }
 
-fn local() -> SocketAddr {
+pub(crate) fn local() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
 }
 
@@ -41,9 +41,22 @@ impl World {
 
     /// The registry has r.test/app:v1, of a large layer and a small one.
     pub(crate) async fn with(change: impl FnOnce(&mut AgentConfig)) -> Self {
+        Self::before(Self::registry().await, change).await
+    }
+
+    /// A registry and what it has.
+    pub(crate) async fn registry() -> (FakeRegistry, Image) {
         let registry = FakeRegistry::start(Options::default()).await.unwrap();
+        let image = registry.add_image("app", "v1", &[content(1, SIZE), content(2, 5000)]);
+        (registry, image)
+    }
+
+    /// An agent before this registry.
+    pub(crate) async fn before(
+        (registry, image): (FakeRegistry, Image),
+        change: impl FnOnce(&mut AgentConfig),
+    ) -> Self {
         let blob = content(1, SIZE);
-        let image = registry.add_image("app", "v1", &[blob.clone(), content(2, 5000)]);
         let directory = tempfile::tempdir().unwrap();
         let mut config = AgentConfig::default();
         (config.mirror.listen, config.peer.listen) = (local(), local());

@@ -1,6 +1,6 @@
 //! What a registry's answer says, and whether it can be believed. Pure.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use eagle_core::digest::Digest;
@@ -11,19 +11,14 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, R
 use http::{HeaderName, StatusCode};
 use serde::Deserialize;
 
-use super::{Manifest, ManifestHead, OriginError, content_type};
+use super::{Manifest, ManifestHead, OriginError, content_type, retry_after};
 
 /// Distribution-spec: the digest of what is answered.
 const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
-/// Longest wait that a registry is believed to mean.
-const LONGEST_WAIT: u64 = 3600;
 
 /// The error that a status is, if it is one.
-pub(super) fn status_error(status: StatusCode, headers: &HeaderMap) -> Option<OriginError> {
-    let retry_after = || {
-        let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse::<u64>().ok()?;
-        Some(Duration::from_secs(seconds.min(LONGEST_WAIT)))
-    };
+pub(super) fn status_error(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Option<OriginError> {
+    let retry_after = || retry_after::parse(header(headers, &RETRY_AFTER)?, now);
     match status {
         StatusCode::OK | StatusCode::PARTIAL_CONTENT => None,
         StatusCode::NOT_FOUND => Some(OriginError::NotFound),
@@ -91,7 +86,7 @@ pub(super) fn manifest_head(
     if size == 0 || size > MAX_MANIFEST as u64 {
         return Err(OriginError::Invalid("is no manifest by its length"));
     }
-    Ok(Some(ManifestHead { digest, size, media_type: media_type.to_owned() }))
+    Ok(Some(ManifestHead { digest, size, media_type: media_type.to_owned(), age: Duration::ZERO }))
 }
 
 /// A manifest's bytes, checked.
@@ -136,7 +131,8 @@ mod tests {
     fn statuses() {
         let none = HeaderMap::new();
         let later = headers(&[("retry-after", "7")]);
-        let error = |code: u16, headers| status_error(StatusCode::from_u16(code).unwrap(), headers);
+        let now = SystemTime::now();
+        let error = |code: u16, headers| status_error(StatusCode::from_u16(code).unwrap(), headers, now);
         assert!(error(200, &none).is_none());
         assert!(matches!(error(404, &none), Some(OriginError::NotFound)));
         assert!(matches!(error(403, &none), Some(OriginError::Denied)));

@@ -2,7 +2,8 @@
 //!
 //! Sources: RFC 9110 §11 (challenges), RFC 7617 (Basic), distribution's token authentication (`realm`, `service`,
 //! `scope`; the answer's `token` or `access_token` and `expires_in`). Tokens are held in memory only. All who need one for
-//! the same repository and login wait for one request.
+//! the same repository and login wait for one request, and a refusal or failure of the token service serves those who come
+//! a moment later, too: no number of requests for images is a storm of requests for tokens.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,10 +14,12 @@ use http::StatusCode;
 use http::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use moka::Expiry;
 use moka::future::Cache;
+use moka::ops::compute::Op;
 use serde::Deserialize;
 
 use super::OriginError;
-use super::client::{Registry, read_all};
+use super::client::{read_all, unreachable};
+use super::endpoint::Endpoint;
 
 /// Tokens that are held: some 2 KiB each, 2 MiB.
 const TOKENS: u64 = 1024;
@@ -26,6 +29,8 @@ const MAX_TOKEN: usize = 64 << 10;
 const DEFAULT_LIFE: u64 = 60;
 /// A token is not used longer than this, whatever it says.
 const LONGEST_LIFE: u64 = 3600;
+/// How long no token is asked for where none was given.
+const REFUSED_LIFE: Duration = Duration::from_secs(2);
 /// How long Basic is remembered to be what a registry wants.
 const BASIC_LIFE: Duration = Duration::from_mins(10);
 
@@ -119,8 +124,10 @@ pub(super) struct Token {
     life: Duration,
 }
 
+/// A token is good for one address, one repository and one login, and is sent nowhere else.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Key {
+    base: String,
     repository: Repository,
     username: Option<String>,
 }
@@ -136,59 +143,78 @@ impl Expiry<Key, Arc<Token>> for Life {
 /// The tokens that are held.
 pub(super) struct Tokens {
     held: Cache<Key, Arc<Token>>,
+    refused: Cache<Key, OriginError>,
 }
 
 impl Tokens {
     /// None yet.
     pub(super) fn new() -> Self {
-        Self { held: Cache::builder().max_capacity(TOKENS).expire_after(Life).build() }
+        Self {
+            held: Cache::builder().max_capacity(TOKENS).expire_after(Life).build(),
+            refused: Cache::builder().max_capacity(TOKENS).time_to_live(REFUSED_LIFE).build(),
+        }
     }
 
     /// What was sent last with success, if it is still good.
-    pub(super) async fn known(&self, repository: &Repository, login: Option<&Login>) -> Option<Arc<Token>> {
-        self.held.get(&key(repository, login)).await
+    pub(super) async fn known(
+        &self,
+        endpoint: &Endpoint,
+        repository: &Repository,
+        login: Option<&Login>,
+    ) -> Option<Arc<Token>> {
+        self.held.get(&key(endpoint, repository, login)).await
     }
 
     /// `token` was refused: it is not used again. Another that somebody has fetched meanwhile stays.
     pub(super) async fn refused(
         &self,
+        endpoint: &Endpoint,
         repository: &Repository,
         login: Option<&Login>,
         token: Option<&Arc<Token>>,
     ) {
-        let key = key(repository, login);
-        let held = self.held.get(&key).await;
-        if let (Some(held), Some(token)) = (held, token)
-            && Arc::ptr_eq(&held, token)
-        {
-            self.held.invalidate(&key).await;
-        }
+        let Some(token) = token else { return };
+        // In one step: of all whose token was refused at once, the slowest must not drop what the fastest has fetched.
+        let drop_it = |held: Option<moka::Entry<Key, Arc<Token>>>| {
+            let is_it = held.is_some_and(|held| Arc::ptr_eq(held.value(), token));
+            std::future::ready(if is_it { Op::Remove } else { Op::Nop })
+        };
+        self.held.entry(key(endpoint, repository, login)).and_compute_with(drop_it).await;
     }
 
     /// Meets a challenge. All who ask at once share one request.
     pub(super) async fn obtain(
         &self,
-        registry: &Registry,
+        endpoint: &Endpoint,
         repository: &Repository,
         login: Option<&Login>,
         challenge: &Challenge,
     ) -> Result<Arc<Token>, OriginError> {
+        let key = key(endpoint, repository, login);
         let fetch = async {
-            match (challenge, login) {
-                (Challenge::Basic, None) => Err(OriginError::Denied),
-                (Challenge::Basic, Some(login)) => {
-                    Ok(Arc::new(Token { header: login.basic()?, life: BASIC_LIFE }))
-                }
-                (Challenge::Bearer { .. }, _) => fetch(registry, repository, login, challenge).await,
+            if let Some(error) = self.refused.get(&key).await {
+                return Err(error);
             }
+            let fetched = match (challenge, login) {
+                (Challenge::Basic, None) => return Err(OriginError::Denied),
+                (Challenge::Basic, Some(login)) => {
+                    return Ok(Arc::new(Token { header: login.basic()?, life: BASIC_LIFE }));
+                }
+                (Challenge::Bearer { .. }, _) => fetch(endpoint, repository, login, challenge).await,
+            };
+            if let Err(error) = &fetched {
+                self.refused.insert(key.clone(), error.clone()).await;
+            }
+            fetched
         };
-        let fetched = self.held.try_get_with(key(repository, login), fetch).await;
+        let fetched = self.held.try_get_with_by_ref(&key, fetch).await;
         fetched.map_err(|error| (*error).clone())
     }
 }
 
-fn key(repository: &Repository, login: Option<&Login>) -> Key {
-    Key { repository: repository.clone(), username: login.map(|login| login.username.clone()) }
+fn key(endpoint: &Endpoint, repository: &Repository, login: Option<&Login>) -> Key {
+    let username = login.map(|login| login.username.clone());
+    Key { base: endpoint.base.clone(), repository: repository.clone(), username }
 }
 
 #[derive(Deserialize)]
@@ -199,14 +225,14 @@ struct Answer {
 }
 
 async fn fetch(
-    registry: &Registry,
+    endpoint: &Endpoint,
     repository: &Repository,
     login: Option<&Login>,
     challenge: &Challenge,
 ) -> Result<Arc<Token>, OriginError> {
     let Challenge::Bearer { realm, service, scope } = challenge else { return Err(OriginError::Denied) };
     let url = url::Url::parse(realm).map_err(|_| OriginError::Token("has no usable address"))?;
-    let is_http = url.scheme() == "http" && registry.base.starts_with("http://");
+    let is_http = url.scheme() == "http" && endpoint.base.starts_with("http://");
     if url.scheme() != "https" && !is_http {
         // A login would be sent in the clear because somebody else says so.
         return Err(OriginError::Token("is not https, but the registry is"));
@@ -215,11 +241,11 @@ async fn fetch(
     let scope = scope.as_deref().unwrap_or(&pull);
     let mut query = vec![("scope", scope)];
     query.extend(service.as_deref().map(|service| ("service", service)));
-    let mut request = registry.client.get(url).query(&query);
+    let mut request = endpoint.client.get(url).query(&query);
     if let Some(login) = login {
         request = request.basic_auth(&login.username, Some(&login.password));
     }
-    let response = request.send().await.map_err(super::client::unreachable)?;
+    let response = request.send().await.map_err(unreachable)?;
     match response.status() {
         StatusCode::OK => {}
         StatusCode::UNAUTHORIZED
@@ -229,7 +255,7 @@ async fn fetch(
             return Err(OriginError::Denied);
         }
         status => {
-            let error = super::answer::status_error(status, response.headers());
+            let error = super::answer::status_error(status, response.headers(), std::time::SystemTime::now());
             return Err(error.unwrap_or(OriginError::Token("gives no token")));
         }
     }

@@ -15,11 +15,17 @@ pub enum OriginError {
     /// 401 or 403, a login asked for where there is none, or a token refused.
     #[error("the registry does not show it to this login")]
     Denied,
-    /// 429, or 503 with a time to wait.
+    /// 429, or 503 with a time to wait; or the registry said so a moment ago and was not asked now.
     #[error("the registry asks to come back later")]
     Throttled {
-        /// In how long, if it says so.
+        /// In how long, if it says so; from [`super::Origin`] always.
         retry_after: Option<Duration>,
+    },
+    /// Where the registry's redirect leads, its bytes are not to be had.
+    #[error("the place that the registry redirects to answers {status}")]
+    Redirected {
+        /// Its status.
+        status: StatusCode,
     },
     /// Another status that is no success.
     #[error("the registry answers {status}")]

@@ -65,6 +65,12 @@ pub enum Fault {
     Status(u16),
     /// 429 with `Retry-After`, seconds.
     Throttle(u64),
+    /// This status with this text as `Retry-After`.
+    Later(u16, String),
+    /// 401 with this challenge.
+    Challenge(String),
+    /// The blob is so many bytes long, cut short or filled up; the manifest is cut short.
+    Length(u64),
     /// A blob is redirected to this base URL (another fake that has the blob in any repository, or this one).
     RedirectTo(String),
     /// No answer at all.
@@ -107,6 +113,10 @@ pub struct Counts {
     pub requests: u64,
     /// Requests answered 401.
     pub unauthorized: u64,
+    /// Requests that brought an `Authorization`.
+    pub logins: u64,
+    /// Requests that said which registry they were meant for, `ns`, by that.
+    pub meant: std::collections::HashMap<String, u64>,
     /// Most blob bodies under way at one moment.
     pub most_at_once: u64,
     /// Redirected requests that brought an `Authorization` along.
@@ -210,6 +220,11 @@ impl FakeRegistry {
     /// `fault` happens to the next `times` answers.
     pub fn set_fault_times(&self, digest: &Digest, fault: Fault, times: u32) {
         self.state.set_fault(*digest, fault, Some(times));
+    }
+
+    /// From now on `fault` happens to every answer of the token service; `None`: to none.
+    pub fn set_token_fault(&self, fault: Option<Fault>) {
+        *self.state.token_fault.lock() = fault;
     }
 
     /// Nothing goes wrong with it any more; bodies that are stalled go on.

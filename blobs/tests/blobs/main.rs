@@ -9,8 +9,10 @@
 mod arrival;
 mod crash;
 mod eviction;
+mod protection;
 mod real_registry;
 mod registries;
 mod speed;
+mod stale;
 mod stores;
 mod world;

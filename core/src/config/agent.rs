@@ -20,9 +20,11 @@ pub struct AgentConfig {
     pub zone: String,
     /// The secret that all members of the cluster share. Swarms of other clusters stay invisible without it.
     pub cluster_key: String,
-    /// Base URLs of the seeders, such as `http://10.0.0.5:7050`. Each blob has one owner among them.
+    /// Base URLs of the seeders, such as `http://10.0.0.5:7050`. Each blob has one owner among them, so all agents and
+    /// seeders must be told the same. A name that has several addresses, such as that of a headless Service, means one
+    /// seeder an address, and is looked up again and again.
     pub seeders: Vec<String>,
-    /// Base URLs of the trackers, such as `http://10.0.0.6:7040`. Each swarm has one owner among them.
+    /// Base URLs of the trackers, such as `http://10.0.0.6:7040`, or names of several. Each swarm has one owner among them.
     pub trackers: Vec<String>,
     /// The registry mirror for this node's container runtime.
     pub mirror: Mirror,
@@ -54,6 +56,9 @@ pub struct Mirror {
     pub first_byte_timeout: Period,
     /// A blob that makes no progress for this long is continued from the next source.
     pub stall_timeout: Period,
+    /// A seeder that answers nothing at all for this long, not even a ping, is passed over until it does; one that waits for
+    /// a slow registry answers pings.
+    pub silent_seeder: Period,
     /// Blobs shorter than this come from the seeder in one answer instead of through a swarm.
     pub small_blob: crate::size::ByteSize,
     /// How many blobs of an image are fetched at once, ahead of the runtime.
@@ -112,6 +117,7 @@ impl Default for Mirror {
             default_registry: "docker.io".into(),
             first_byte_timeout: Period::millis(800),
             stall_timeout: Period::secs(2),
+            silent_seeder: Period::millis(400),
             small_blob: crate::size::ByteSize(1 << 20),
             blobs_ahead: 8,
             concurrent_requests: 256,
@@ -156,6 +162,9 @@ impl Config for AgentConfig {
             if !path.is_absolute() {
                 return Err(Wrong::new(key, format!("{} is not an absolute path", path.display())));
             }
+        }
+        if self.mirror.silent_seeder < Period::millis(100) {
+            return Err(Wrong::new("mirror.silent_seeder", "must be at least 100ms"));
         }
         if self.mirror.blobs_ahead == 0 || self.mirror.concurrent_requests == 0 {
             return Err(Wrong::new("mirror", "blobs_ahead and concurrent_requests must be at least 1"));

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,11 @@ use serde::{Deserialize, Serialize};
 use crate::config::Wrong;
 use crate::config::period::Period;
 use crate::size::{ByteSize, Rate};
+
+/// A shorter pause than this would be none.
+const LEAST_PAUSE: Duration = Duration::from_secs(1);
+/// Mirrors of one registry: each may cost a connection timeout before the next is asked.
+const MOST_MIRRORS: usize = 8;
 
 /// What stands in the place of a secret that is printed.
 pub const REDACTED: &str = "<redacted>";
@@ -172,10 +178,16 @@ pub struct Origin {
     pub connect_timeout: Period,
     /// Longest wait for a registry's answer to begin, and for the next bytes of it.
     pub read_timeout: Period,
-    /// Most requests under way to all registries at once; further ones wait.
+    /// Most requests under way to all registries at once, each on a connection of its own; further ones wait.
     pub concurrent_requests: usize,
-    /// Registries that need more than their name: [[origin.registries]] tables with host, endpoint, `ca_file`, username,
-    /// password. Without an entry, a registry is https on its own name, with the system's trusted certificates.
+    /// A registry that asks to come back later (429, or 503 with Retry-After) is not asked before, but again after this
+    /// long at the latest; whoever wants something of it meanwhile is told so at once.
+    pub longest_pause: Period,
+    /// While a registry is down, its last answer to "what is this tag now" stands in for it up to this age; "0s": never.
+    pub stale_if_error: Period,
+    /// Registries that need more than their name: [[origin.registries]] tables with host, endpoint, mirrors, `ca_file`,
+    /// username, password, `concurrent_requests`, download. Without an entry, a registry is https on its own name, with the
+    /// system's trusted certificates.
     pub registries: Vec<Registry>,
 }
 
@@ -197,6 +209,8 @@ impl Default for Origin {
             connect_timeout: Period::secs(3),
             read_timeout: Period::secs(10),
             concurrent_requests: 64,
+            longest_pause: Period::secs(5 * 60),
+            stale_if_error: Period::secs(24 * 3600),
             registries: Vec::new(),
         }
     }
@@ -214,20 +228,11 @@ impl Origin {
         if self.concurrent_requests == 0 {
             return Err(Wrong::new("origin.concurrent_requests", "must be at least 1"));
         }
-        for registry in &self.registries {
-            if registry.host.is_empty() {
-                return Err(Wrong::new(
-                    "origin.registries",
-                    "every entry needs a host, such as \"docker.io\"",
-                ));
-            }
-            if !registry.endpoint.is_empty() && !is_base_url(&registry.endpoint) {
-                let problem =
-                    format!("endpoint {:?} is no base URL: write https://HOST:PORT", registry.endpoint);
-                return Err(Wrong::new("origin.registries", problem));
-            }
+        if self.longest_pause.0 < LEAST_PAUSE {
+            return Err(Wrong::new("origin.longest_pause", format!("must be at least {LEAST_PAUSE:?}")));
         }
-        Ok(())
+        let wrong = |problem| Wrong::new("origin.registries", problem);
+        self.registries.iter().try_for_each(|registry| registry.check().map_err(wrong))
     }
 
     pub(crate) fn redacted(&self) -> Self {
@@ -248,7 +253,11 @@ pub struct Registry {
     /// Where it is really reached, such as `http://10.0.0.7:5000` or a pull-through cache; default: https on its name.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub endpoint: String,
-    /// A PEM file with the certificate authority of its TLS certificate, besides the system's.
+    /// Base URLs that are asked before it, in this order, without a login; what none of them has or can give now is asked
+    /// of the registry itself. What they show is shown to every Pod, and they are trusted with what tags mean.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mirrors: Vec<String>,
+    /// A PEM file with the certificate authority of its TLS certificate and its mirrors', besides the system's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
     /// A login, used only with access = "open".
@@ -257,4 +266,33 @@ pub struct Registry {
     /// Its password or token.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub password: String,
+    /// Most requests of one process under way to it and its mirrors at once, at least 2 (a blob and a question); default:
+    /// as many as to all registries together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrent_requests: Option<usize>,
+    /// Most bytes of blobs a second that one process takes from it and its mirrors: "50MB/s"; default: none.
+    #[serde(skip_serializing_if = "Rate::is_none")]
+    pub download: Rate,
+}
+
+impl Registry {
+    /// What is wrong with it, and what would be right.
+    fn check(&self) -> Result<(), String> {
+        if self.host.is_empty() {
+            return Err("every entry needs a host, such as \"docker.io\"".into());
+        }
+        if !self.endpoint.is_empty() && !is_base_url(&self.endpoint) {
+            return Err(format!("endpoint {:?} is no base URL: write https://HOST:PORT", self.endpoint));
+        }
+        if let Some(url) = self.mirrors.iter().find(|url| !is_base_url(url)) {
+            return Err(format!("mirror {url:?} of {:?} is no base URL: write https://HOST:PORT", self.host));
+        }
+        if self.mirrors.len() > MOST_MIRRORS {
+            return Err(format!("{:?} has more than {MOST_MIRRORS} mirrors", self.host));
+        }
+        if self.concurrent_requests.is_some_and(|most| most < 2) {
+            return Err(format!("concurrent_requests of {:?} must be at least 2", self.host));
+        }
+        Ok(())
+    }
 }

@@ -19,7 +19,7 @@ pub struct SeederConfig {
     pub zone: String,
     /// The secret that all members of the cluster share.
     pub cluster_key: String,
-    /// Base URLs of the trackers, such as `http://10.0.0.6:7040`.
+    /// Base URLs of the trackers, such as `http://10.0.0.6:7040`, or names of several.
     pub trackers: Vec<String>,
     /// Base URLs of all seeders, this one among them, as the agents have them: each blob has one owner among these. A name
     /// that resolves to several addresses stands for a seeder at each. Empty: this is the only one.

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::value::SecretName;
+use crate::value::{Rate, SecretName};
 
 /// Which repositories Eagle serves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -29,6 +29,23 @@ pub struct Registry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512), regex(pattern = r"^https?://[^/?#@\s]+/?$"))]
     pub endpoint: Option<String>,
+    /// Where it is asked first, in this order, without a login; what none of them has or can give now is asked of the
+    /// registry itself. They are trusted with what tags mean, and what they show is shown to every Pod.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 8),
+        inner(length(max = 512), regex(pattern = r"^https?://[^/?#@\s]+/?$")),
+        extend("x-kubernetes-list-type" = "atomic")
+    )]
+    pub mirrors: Vec<String>,
+    /// Most requests that one seeder, or one agent, has under way to it and its mirrors at once. Default: as many as to all
+    /// registries together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 2, max = 1024))]
+    pub max_requests: Option<u32>,
+    /// Most bytes of blobs a second that one seeder, or one agent, takes from it and its mirrors. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub download: Option<Rate>,
     /// A Secret in the operator's namespace whose key `ca.crt` holds, as PEM, the certificate authority of the
     /// registry's certificate, besides the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -85,7 +85,7 @@ pub struct ImageStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
-    /// The reason in one word: `ImageNotFound`, `Unauthorized`, `DiskFull`, `Timeout` …
+    /// The reason in one word: `ImageNotFound`, `LoginNeeded`, `Unauthorized`, `DiskFull`, `Timeout` …
     #[schemars(length(max = 64))]
     pub reason: String,
     /// How many nodes.

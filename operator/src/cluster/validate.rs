@@ -227,8 +227,13 @@ fn registries(registries: &[Registry], references: &Dereferenced) -> Result<Regi
         let mut origin = OriginRegistry {
             host: registry.host.clone(),
             endpoint: registry.endpoint.clone().unwrap_or_default(),
+            mirrors: registry.mirrors.clone(),
+            concurrent_requests: registry.max_requests.and_then(|most| usize::try_from(most).ok()),
             ..OriginRegistry::default()
         };
+        if let Some(download) = &registry.download {
+            origin.download = rate(&format!("{field}.download"), download)?;
+        }
         if let Some(reference) = &registry.ca_ref {
             let secret = secret(&format!("{field}.caRef"), &reference.name, references)?;
             key(&format!("{field}.caRef"), &reference.name, secret, AUTHORITY_KEY)?;

@@ -93,7 +93,7 @@ impl Ingests {
             tracing::info!(digest = %name.digest, seeder = url, %setback, is_up, "the owner does not give the blob");
             match setback {
                 Setback::Answer(error) if !error.is_outage() => {
-                    let refusal = UpstreamError::Refused(Arc::new(error));
+                    let refusal = UpstreamError::from(error);
                     let access = &self.shared.parts.access;
                     access.remember(name.repository, name.digest, refusal.clone()).await;
                     return Err(OpenError::Upstream(refusal));

@@ -1,14 +1,15 @@
 //! One blob's bytes from the origin, to the end.
 //!
-//! A connection that breaks is continued at the same offset; a registry that stays away for [`PATIENCE`] ends the
-//! ingest, and what was verified stays staged for the next try.
+//! A connection that breaks is continued at the same offset, not before the registry wants to be asked again; a registry
+//! that stays away for [`PATIENCE`], or says that it will, ends the ingest, and what was verified stays staged for the next
+//! try. If the bytes were wrong, the mirrors that gave them are not asked for the next try.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use eagle_blobs::cache::{CommitError, Partial, Seal};
-use eagle_blobs::origin::{BlobBody, OriginError};
+use eagle_blobs::cache::{CommitError, Failure, Partial, Seal};
+use eagle_blobs::origin::{BlobBody, Giver, OriginError};
 use eagle_blobs::writer::{Writer, WriterError};
 use eagle_core::backoff::Backoff;
 use eagle_core::digest::Digest;
@@ -38,6 +39,27 @@ enum PullError {
     Commit(#[source] CommitError),
 }
 
+impl PullError {
+    fn is_for_wrong_bytes(&self) -> bool {
+        matches!(
+            self,
+            Self::Commit(CommitError::Failed(Failure::WrongDigest(_)))
+                | Self::Write(WriterError::NotWhole(CommitError::Failed(Failure::WrongDigest(_))))
+        )
+    }
+}
+
+/// How long to wait before the origin is asked again after `error`, if it is worth waiting for: the ingest has `patience`
+/// left, and this was one of `failures` in a row.
+fn wait_after(error: &OriginError, failures: u32, patience: Duration, chance: f64) -> Option<Duration> {
+    let backoff = Backoff::SERVICE.wait(failures, chance);
+    let wait = match error {
+        OriginError::Throttled { retry_after: Some(wait) } => backoff.max(*wait),
+        _ => backoff,
+    };
+    (wait <= patience).then_some(wait)
+}
+
 /// The work of one ingest.
 pub(super) struct Pull {
     ingests: Ingests,
@@ -48,6 +70,8 @@ pub(super) struct Pull {
     turn: Turn,
     // Pieces before this one have been offered.
     offered: u32,
+    // Who has given bytes of it: a registry and its mirrors at most.
+    givers: Vec<Giver>,
 }
 
 impl Pull {
@@ -58,7 +82,16 @@ impl Pull {
         open: Arc<Open>,
     ) -> Self {
         let turn = ingests.shared.turns.take();
-        Self { ingests, repository, digest: *partial.digest(), partial, open, turn, offered: 0 }
+        Self {
+            ingests,
+            repository,
+            digest: *partial.digest(),
+            partial,
+            open,
+            turn,
+            offered: 0,
+            givers: Vec::new(),
+        }
     }
 
     /// Takes the blob from the answer `body`, or, without one, from the first piece that is not here.
@@ -76,6 +109,9 @@ impl Pull {
                 let reason = eagle_runtime::chain::chain(&error);
                 tracing::warn!(digest = %self.digest, repository = %self.repository, size, reason, "ingest failed");
                 metrics.ingests_failed.inc();
+                if error.is_for_wrong_bytes() {
+                    self.givers.iter().for_each(Giver::distrust);
+                }
                 self.open.list.finish(End::Failed(reason));
                 self.ingests.forget(&self.digest, &self.open);
             }
@@ -101,20 +137,25 @@ impl Pull {
             } else {
                 let parts = &self.ingests.shared.parts;
                 match parts.registries.blob(&self.repository, &self.digest, writer.position()).await {
-                    Ok(again) => {
+                    Ok(again) if again.size == size => {
                         body = Some(again);
                         continue;
+                    }
+                    Ok(other) => {
+                        other.giver.distrust();
+                        OriginError::Invalid("is of a blob of another length than before")
                     }
                     Err(error) => error,
                 }
             };
-            if last_byte.elapsed() > PATIENCE {
-                return Err(PullError::Origin(error));
-            }
             failures = if last_byte.elapsed() < Duration::from_secs(1) { 1 } else { failures + 1 };
+            let patience = PATIENCE.saturating_sub(last_byte.elapsed());
+            let Some(wait) = wait_after(&error, failures, patience, rand::random()) else {
+                return Err(PullError::Origin(error));
+            };
             tracing::info!(digest = %self.digest, offset = writer.position(),
                 reason = eagle_runtime::chain::chain(&error), "origin broke off: continuing at the same offset");
-            tokio::time::sleep(Backoff::SERVICE.wait(failures, rand::random())).await;
+            tokio::time::sleep(wait).await;
         }
         self.finish(writer).await
     }
@@ -127,6 +168,9 @@ impl Pull {
         last: &mut Instant,
     ) -> Result<(), PullError> {
         let mut changed = self.partial.changed();
+        if !self.givers.contains(&body.giver) {
+            self.givers.push(body.giver.clone());
+        }
         loop {
             let chunk = tokio::select! {
                 chunk = body.stream.next() => chunk,
@@ -172,5 +216,21 @@ impl Pull {
         let seal = Seal { piece_hashes, repositories: vec![self.repository.clone()], ..Seal::default() };
         whole.commit(seal).await.map_err(PullError::Commit)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_is_not_asked_before_it_wants_to_be() {
+        let seconds = Duration::from_secs;
+        let later = |wait| OriginError::Throttled { retry_after: Some(seconds(wait)) };
+        assert_eq!(wait_after(&later(7), 1, PATIENCE, 1.0), Some(seconds(7)));
+        assert_eq!(wait_after(&later(7), 1, seconds(6), 1.0), None, "nobody waits that long");
+        assert_eq!(wait_after(&later(0), 1, PATIENCE, 1.0), Some(Duration::from_millis(200)));
+        assert_eq!(wait_after(&OriginError::NotFound, 9, PATIENCE, 1.0), Some(seconds(5)));
+        assert_eq!(wait_after(&OriginError::NotFound, 9, seconds(4), 1.0), None);
     }
 }

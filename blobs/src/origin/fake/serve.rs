@@ -14,6 +14,7 @@ use axum::routing::get;
 use bytes::Bytes;
 use eagle_core::digest::Digest;
 use eagle_core::range::{Wanted, content_range, parse, unsatisfied_range};
+use eagle_core::route::query_value;
 use http::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, LOCATION, RANGE, RETRY_AFTER,
     WWW_AUTHENTICATE,
@@ -48,6 +49,10 @@ async fn token(
     headers: HeaderMap,
 ) -> Response {
     state.counts.lock().tokens += 1;
+    let fault = state.token_fault.lock().clone();
+    if let Some(response) = refusal(fault.as_ref()).await {
+        return response;
+    }
     match state.access.lock().token(&query.scope, &headers) {
         Some(token) => axum::Json(serde_json::json!({ "token": token, "expires_in": 300 })).into_response(),
         None => StatusCode::UNAUTHORIZED.into_response(),
@@ -56,10 +61,17 @@ async fn token(
 
 /// `/v2/<name>/manifests/<reference>`, `/v2/<name>/blobs/<digest>`, and `/away/<digest>`, where redirects lead.
 async fn answer(Shared(state): Shared<Arc<State>>, request: Request) -> Response {
-    state.counts.lock().requests += 1;
     let (method, headers) = (request.method().clone(), request.headers().clone());
+    {
+        let counts = &mut *state.counts.lock();
+        counts.requests += 1;
+        counts.logins += u64::from(headers.contains_key(AUTHORIZATION));
+    }
     if method != Method::GET && method != Method::HEAD {
         return StatusCode::METHOD_NOT_ALLOWED.into_response();
+    }
+    if let Some(meant) = query_value(request.uri().query().unwrap_or_default(), "ns") {
+        *state.counts.lock().meant.entry(meant).or_default() += 1;
     }
     let path = request.uri().path();
     if let Some(digest) = path.strip_prefix("/away/").and_then(|text| text.parse::<Digest>().ok()) {
@@ -106,6 +118,9 @@ async fn manifest(state: &Arc<State>, method: &Method, found: Option<(Digest, Do
     if let Some(Fault::WrongByteAt(at)) = fault {
         bytes.iter_mut().skip(usize::try_from(at).unwrap_or(usize::MAX)).take(1).for_each(|byte| *byte ^= 1);
     }
+    if let Some(Fault::Length(length)) = fault {
+        bytes.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+    }
     let mut response =
         Response::builder().header(CONTENT_TYPE, document.media_type).header(CONTENT_LENGTH, bytes.len());
     if fault != Some(Fault::HideDigest) {
@@ -124,6 +139,13 @@ async fn refusal(fault: Option<&Fault>) -> Option<Response> {
         Fault::Throttle(seconds) => {
             let later = [(RETRY_AFTER, seconds.to_string())];
             Some((StatusCode::TOO_MANY_REQUESTS, later).into_response())
+        }
+        Fault::Later(code, text) => {
+            let status = StatusCode::from_u16(*code).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+            Some((status, [(RETRY_AFTER, text.clone())]).into_response())
+        }
+        Fault::Challenge(text) => {
+            Some((StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, text.clone())]).into_response())
         }
         Fault::Page => Some(axum::response::Html("<html>Log in to the network</html>").into_response()),
         Fault::Hang => {
@@ -146,7 +168,17 @@ async fn blob(
         let by_digest = if method == Method::HEAD { &mut counts.blob_heads } else { &mut counts.blob_gets };
         *by_digest.entry(digest).or_default() += 1;
     }
-    let Some(body) = body else { return not_found("BLOB_UNKNOWN") };
+    let Some(mut body) = body else { return not_found("BLOB_UNKNOWN") };
+    if let Some(Fault::Length(length)) = fault {
+        body = match read(&body, 0..length.min(body.size())).await {
+            Ok(bytes) => {
+                let mut bytes = bytes.to_vec();
+                bytes.resize(usize::try_from(length).unwrap_or(0), 0);
+                Body::Memory(bytes.into())
+            }
+            Err(error) => return (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        };
+    }
     if let Some(response) = refusal(fault.as_ref()).await {
         return response;
     }

@@ -26,6 +26,7 @@ pub(super) struct State {
     pub(super) access: Mutex<Accesses>,
     pub(super) counts: Mutex<Counts>,
     pub(super) link: Link,
+    pub(super) token_fault: Mutex<Option<Fault>>,
     faults: Mutex<HashMap<Digest, Planned>>,
     // Counts releases: a stalled body waits for the next one of its digest.
     released: watch::Sender<u64>,
@@ -40,6 +41,7 @@ impl State {
             access: Mutex::new(Accesses::new(access)),
             counts: Mutex::default(),
             link: Link::new(link),
+            token_fault: Mutex::default(),
             faults: Mutex::default(),
             released: watch::Sender::new(0),
             under_way: Mutex::new(0),
