@@ -252,7 +252,7 @@ impl Ingests {
         let name = Name { repository, digest };
         match self.lead(name, asked, 0).await? {
             Lead::Origin => self.begin(repository, digest, self.origin(name).await?).await,
-            Lead::Seeder(guide) => self.follow(name, asked, guide).await,
+            Lead::Seeder(guide) => self.follow(name, asked, *guide).await,
         }
     }
 

@@ -33,7 +33,7 @@ pub(super) enum Lead {
     /// Its registry is to be asked.
     Origin,
     /// Another seeder streams its piece hashes.
-    Seeder(Guide),
+    Seeder(Box<Guide>),
 }
 
 /// Another seeder that has the blob, or is ingesting it.
@@ -79,14 +79,14 @@ impl Ingests {
                 // This seeder is the one to ask the registry, unless another one has the blob.
                 Source::Seeder(_) | Source::Origin => {
                     return match self.holder(name, asked, from, &failed).await {
-                        Some(guide) => Ok(Lead::Seeder(guide)),
+                        Some(guide) => Ok(Lead::Seeder(Box::new(guide))),
                         None if asked.reach < Reach::Registry => Err(OpenError::NotHere),
                         None => Ok(Lead::Origin),
                     };
                 }
             };
             let setback = match self.guide(&url, name, asked, from).await {
-                Ok(guide) => return Ok(Lead::Seeder(guide)),
+                Ok(guide) => return Ok(Lead::Seeder(Box::new(guide))),
                 Err(setback) => setback,
             };
             let is_up = ring.check(&url).await;

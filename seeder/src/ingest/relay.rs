@@ -312,7 +312,7 @@ impl Relay {
         match self.ingests.lead(name, &asked, from).await.map_err(RelayError::Lead)? {
             Lead::Origin => Ok(Some(Outcome::TakeOver)),
             Lead::Seeder(guide) if guide.list.layout == self.partial.layout() => {
-                self.guide = guide;
+                self.guide = *guide;
                 (self.is_listening, self.progress) = (true, Instant::now());
                 self.dial_first();
                 Ok(None)
