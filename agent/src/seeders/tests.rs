@@ -88,14 +88,15 @@ async fn answer(State(inner): State<Arc<Inner>>, request: Request) -> Response {
     (status, retry, [(header::CONTENT_LENGTH, "1")]).into_response()
 }
 
-/// Says that it is alive as long as it is.
+/// Says that it is alive as long as it is, ten times a second.
 fn alive(inner: Arc<Inner>) -> BoxStream<'static, Result<Bytes, std::io::Error>> {
-    let say = async |inner: Arc<Inner>| {
+    let say = async |(inner, mut tick): (Arc<Inner>, tokio::time::Interval)| {
         inner.settle(true).await;
-        sleep(Duration::from_millis(100)).await;
-        Some((Ok(Bytes::from_static(&[0])), inner))
+        tick.tick().await;
+        Some((Ok(Bytes::from_static(&[0])), (inner, tick)))
     };
-    futures::stream::unfold(inner, say).boxed()
+    let tick = tokio::time::interval(Duration::from_millis(100));
+    futures::stream::unfold((inner, tick), say).boxed()
 }
 
 impl Fake {
