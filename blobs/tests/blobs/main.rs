@@ -11,6 +11,7 @@ mod crash;
 mod eviction;
 mod real_registry;
 mod registries;
+mod s3;
 mod speed;
 mod stores;
 mod world;
