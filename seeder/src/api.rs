@@ -17,7 +17,7 @@ use axum::routing::get;
 use eagle_blobs::access::Access;
 use eagle_blobs::manifests::Manifests;
 use eagle_blobs::tail;
-use eagle_blobs::upstream::{Registries, UpstreamError};
+use eagle_blobs::upstream::UpstreamError;
 use eagle_core::digest::Digest;
 use eagle_core::name::{Repository, Target};
 use eagle_core::oci::{ErrorCode, error_body};
@@ -27,6 +27,7 @@ use eagle_core::wire::pieces::{PEER_ADDRESS_HEADER, PIECE_LENGTH_HEADER, SIZE_HE
 use eagle_swarm::HostLimits;
 use futures::StreamExt as _;
 
+use crate::durable::backed::Backed;
 use crate::ingest::{Ingests, Open, OpenError};
 use crate::metrics::{Answered, Metrics};
 
@@ -34,9 +35,9 @@ use crate::metrics::{Answered, Metrics};
 #[derive(Clone)]
 pub struct Api {
     /// Who may read what.
-    pub access: Access<Registries>,
+    pub access: Access<Backed>,
     /// Tags and manifests.
-    pub manifests: Manifests<Registries>,
+    pub manifests: Manifests<Backed>,
     /// Blobs.
     pub ingests: Ingests,
     /// The host-level limits.

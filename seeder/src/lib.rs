@@ -5,6 +5,8 @@
 //! hashes and is a read-only registry for everything that no swarm is worth (manifests, small blobs) or can be had for.
 //! Which repository may be shown what is decided by [`eagle_blobs::access`].
 //!
+//! Behind the cache there may be a store, such as a bucket, in which blobs outlive this seeder's disk ([`durable`]).
+//!
 //! Deliberately not here: the wire between peers (`swarm`), the store and the registry client (`blobs`), any write to
 //! a registry.
 
@@ -15,6 +17,7 @@ use eagle_blobs::access::Access;
 use eagle_blobs::cache::{Cache, OpenError};
 use eagle_blobs::manifests::Manifests;
 use eagle_blobs::origin::{Origin, OriginConfigError};
+use eagle_blobs::store::s3::{S3Store, SetUpError};
 use eagle_blobs::upstream::Registries;
 use eagle_core::config::seeder::SeederConfig;
 use eagle_core::swarm_id::{ClusterKey, PeerId};
@@ -24,10 +27,14 @@ use eagle_swarm::{AnnounceClient, AnnounceConfig, Engine, EngineConfig, EngineEr
 use tokio::net::TcpListener;
 
 use api::Api;
+use durable::Durable;
+use durable::backed::Backed;
+use durable::keep::Keeper;
 use ingest::{Ingests, Parts};
 use metrics::Metrics;
 
 pub mod api;
+pub mod durable;
 pub mod ingest;
 pub mod metrics;
 
@@ -41,6 +48,14 @@ pub enum SeederError {
         directory: String,
         /// Why not.
         source: OpenError,
+    },
+    /// The store behind the cache cannot be set up.
+    #[error("cannot set up the store in bucket {bucket:?}")]
+    Bucket {
+        /// The bucket.
+        bucket: String,
+        /// Why not.
+        source: SetUpError,
     },
     /// The registries cannot be set up.
     #[error("cannot set up the registries")]
@@ -93,13 +108,21 @@ impl Seeder {
         let api_address = listener.local_addr().unwrap_or(config.api.listen);
 
         let metrics = context.metrics.register("eagle_seeder", Metrics::register);
+        let (durable, bucket) = open_store(config, &metrics).await?;
         let registries = Registries::new(origin, config.origin.access);
-        let access = Access::new(cache.clone(), registries.clone(), config.api.negative_ttl.0);
-        let manifests =
-            Manifests::new(cache.clone(), registries.clone(), access.clone(), config.api.tag_ttl.0);
+        let backed = Backed::new(registries.clone(), durable.clone());
+        let access = Access::new(cache.clone(), backed.clone(), config.api.negative_ttl.0);
+        let manifests = Manifests::new(cache.clone(), backed, access.clone(), config.api.tag_ttl.0);
+        let keeper = Keeper {
+            cache: cache.clone(),
+            limits: limits.clone(),
+            most: config.store.concurrent_uploads,
+            settle: config.store.upload_after.0,
+        };
         let peer = engine.local_addr();
         let parts = Parts {
             cache,
+            durable: durable.clone(),
             registries,
             access: access.clone(),
             engine,
@@ -117,6 +140,13 @@ impl Seeder {
         let mut tasks = eagle_runtime::tasks::Tasks::until(shutdown.clone());
         tasks.spawn("widen", ingests.clone().widen());
         tasks.spawn("sweep", ingests.sweep());
+        if let Some(bucket) = bucket {
+            tasks.spawn("keep", durable.keep(keeper, shutdown.clone()));
+            let shutdown = shutdown.clone();
+            tasks.spawn("bucket", async move {
+                shutdown.run_until_cancelled(bucket.upkeep()).await;
+            });
+        }
         let server =
             axum::serve(listener, api::router(api)).with_graceful_shutdown(shutdown.cancelled_owned());
         tasks.spawn("api", async { server.await.map_err(|error| error.to_string()) });
@@ -150,6 +180,22 @@ pub async fn run(config: SeederConfig, context: Context) -> Result<(), SeederErr
     let seeder = Seeder::start(&config, &context).await?;
     context.readiness.set("api", true, "");
     seeder.wait().await
+}
+
+/// The store behind the cache, if one is configured, and what keeps it tidy. Nothing is asked of it yet: a bucket that
+/// cannot be reached keeps no seeder from starting.
+async fn open_store(
+    config: &SeederConfig,
+    metrics: &Metrics,
+) -> Result<(Durable, Option<S3Store>), SeederError> {
+    if !config.store.is_there() {
+        return Ok((Durable::none(), None));
+    }
+    let spool = config.cache.directory.join("spool");
+    let bucket = S3Store::new(&config.store, &spool).await;
+    let bucket =
+        bucket.map_err(|source| SeederError::Bucket { bucket: config.store.bucket.clone(), source })?;
+    Ok((Durable::new(Arc::new(bucket.clone()), metrics.clone()), Some(bucket)))
 }
 
 fn start_engine(
