@@ -113,12 +113,7 @@ impl Seeder {
         let backed = Backed::new(registries.clone(), durable.clone());
         let access = Access::new(cache.clone(), backed.clone(), config.api.negative_ttl.0);
         let manifests = Manifests::new(cache.clone(), backed, access.clone(), config.api.tag_ttl.0);
-        let keeper = Keeper {
-            cache: cache.clone(),
-            limits: limits.clone(),
-            most: config.store.concurrent_uploads,
-            settle: config.store.upload_after.0,
-        };
+        let keeper = keeper(config, &cache, &limits);
         let peer = engine.local_addr();
         let parts = Parts {
             cache,
@@ -180,6 +175,16 @@ pub async fn run(config: SeederConfig, context: Context) -> Result<(), SeederErr
     let seeder = Seeder::start(&config, &context).await?;
     context.readiness.set("api", true, "");
     seeder.wait().await
+}
+
+/// What writes the cache to the store.
+fn keeper(config: &SeederConfig, cache: &Cache, limits: &Arc<HostLimits>) -> Keeper {
+    Keeper {
+        cache: cache.clone(),
+        limits: limits.clone(),
+        most: config.store.concurrent_uploads,
+        settle: config.store.upload_after.0,
+    }
 }
 
 /// The store behind the cache, if one is configured, and what keeps it tidy. Nothing is asked of it yet: a bucket that

@@ -23,6 +23,8 @@ use tempfile::TempDir;
 
 /// Nothing that must come takes this long.
 const DEADLINE: Duration = Duration::from_mins(1);
+/// How often a condition is looked at.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A registry with one image, a bucket, and seeders one after the other.
 struct World {
@@ -76,9 +78,10 @@ impl World {
     /// Waits until `blobs` blobs are in the bucket.
     async fn wait_for(&self, blobs: usize) {
         let store = self.store().await;
+        let mut look = tokio::time::interval(LOOK);
         let there = async {
             while store.usage().await.unwrap().blobs < blobs {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                look.tick().await;
             }
         };
         tokio::time::timeout(DEADLINE, there).await.expect("blobs do not get into the bucket");
@@ -250,8 +253,9 @@ async fn what_is_wrong_in_the_bucket_is_not_shown_and_is_replaced() {
             let object = std::fs::read(&path).unwrap_or_default();
             object.get(..world.layers[0].len()).is_some_and(|data| data == world.layers[0])
         };
+        let mut look = tokio::time::interval(LOOK);
         while !whole() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            look.tick().await;
         }
     };
     tokio::time::timeout(DEADLINE, right).await.expect("the object is not written again");

@@ -123,7 +123,7 @@ impl Rclone {
 
 /// Bytes of all files under a directory, by length.
 pub fn bytes_under(directory: &Path) -> u64 {
-    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+    let entries = std::fs::read_dir(directory).unwrap().map(Result::unwrap);
     let sizes = entries.map(|entry| {
         let meta = entry.metadata().unwrap();
         if meta.is_dir() { bytes_under(&entry.path()) } else { meta.len() }

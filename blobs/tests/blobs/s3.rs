@@ -184,7 +184,7 @@ async fn what_others_use_and_write_counts() {
                 return staged;
             }
             drop(staged);
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::task::yield_now().await;
         }
     };
     drop(tokio::time::timeout(Duration::from_secs(20), admitted).await.unwrap());

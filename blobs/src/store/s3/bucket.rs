@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, ServerSideEncryption};
 use bytes::Bytes;
 use eagle_core::config::store::{Encryption, Store};
@@ -232,7 +233,7 @@ impl Bucket {
                 // Whatever else lies there is not ours.
                 let digest = Digest::from_hex(name).ok()?;
                 let bytes = u64::try_from(object.size()?).ok()?;
-                Some((digest, Listed { bytes, written: object.last_modified().map_or(0, |at| at.secs()) }))
+                Some((digest, Listed { bytes, written: object.last_modified().map_or(0, DateTime::secs) }))
             }));
         }
         Ok(found)

@@ -120,13 +120,12 @@ impl Upload {
     /// Sends a part, once fewer than [`SENDING`] are on their way.
     async fn send(&self, state: &mut State, part: Bytes) -> Result<(), StoreError> {
         let begun = self.begun.lock().clone();
-        let upload = match begun {
-            Some(upload) => upload,
-            None => {
-                let upload = self.shared.bucket.begin(&self.digest).await?;
-                *self.begun.lock() = Some(upload.clone());
-                upload
-            }
+        let upload = if let Some(upload) = begun {
+            upload
+        } else {
+            let upload = self.shared.bucket.begin(&self.digest).await?;
+            *self.begun.lock() = Some(upload.clone());
+            upload
         };
         while state.sending.len() >= SENDING {
             wait_for_one(state).await?;
