@@ -37,8 +37,9 @@ impl Bucket {
         let (listen, login) = (format!("0.0.0.0:{PORT}"), format!("{},{}", LOGIN.0, LOGIN.1));
         let (program, data) = (program.display().to_string(), data.display().to_string());
         let config = directory.join("config").display().to_string();
-        let command = [&program, "serve", "s3", "--config", &config, "--dir-cache-time", "0s"];
-        let command = command.into_iter().chain(["--addr", &listen, "--auth-key", &login, &data]);
+        let command =
+            [&*program, "serve", "s3", "--config", &config, "--dir-cache-time", "0s", "--addr", &listen];
+        let command = command.into_iter().chain(["--auth-key", &login, &data]);
         let mut process = Process::start(place, namespace, "rclone", &output, command)?;
         let address = SocketAddr::from((namespace.address(), PORT));
         wait(START, "the bucket to answer", async || {
