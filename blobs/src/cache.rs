@@ -22,6 +22,7 @@ use eagle_core::config::section;
 use eagle_core::digest::Digest;
 use eagle_core::name::Repository;
 use eagle_core::piece::{PieceLayout, hash_piece};
+use tokio::sync::watch;
 
 pub use blob::{Blob, BlobMeta};
 pub use directory::OpenError;
@@ -41,7 +42,7 @@ mod progress;
 mod recent;
 mod shared;
 mod sidecar;
-mod trailer;
+pub(crate) mod trailer;
 
 /// The longest that [`Cache::stage`] waits for the pieces of an earlier try to be read back; later ones appear as they
 /// are checked. Some 300 MB come from the page cache in this time.
@@ -178,6 +179,16 @@ impl Cache {
         books.ledger.iter().map(|(digest, entry)| shared::meta(digest, entry)).collect()
     }
 
+    /// The names of all committed blobs, the least recently used first.
+    pub fn digests(&self) -> Vec<Digest> {
+        self.shared.books.lock().ledger.iter().map(|(digest, _)| *digest).collect()
+    }
+
+    /// The number of commits so far; changes with each.
+    pub fn commits(&self) -> watch::Receiver<u64> {
+        self.shared.commits.subscribe()
+    }
+
     /// How full it is.
     pub fn usage(&self) -> Usage {
         let ledger = &self.shared.books.lock().ledger;
@@ -309,6 +320,7 @@ fn put(shared: &Arc<Shared>, digest: Digest, bytes: &[u8], seal: Seal) -> Result
         piece_length: layout.piece_length(),
         hashes: bytes.chunks(length).map(hash_piece).collect(),
         media_type: seal.media_type.filter(|text| text.len() <= MAX_MEDIA_TYPE),
+        repositories: Vec::new(),
     };
     let encoded = trailer.encode();
     let path = shared.directory.fresh(&digest);

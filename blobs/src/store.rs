@@ -1,8 +1,8 @@
 //! The Seeder Storage Interface: any place that keeps blobs for good.
 //!
 //! A blob is staged, filled piece by piece in any order, and committed when its SHA-256 was right; until then nobody sees
-//! it, and a commit is all or nothing. The file system implementation is [`crate::cache::Cache`]; [`memory`] is the fake;
-//! [`conformance`] is what every implementation must pass.
+//! it, and a commit is all or nothing. The file system implementation is [`crate::cache::Cache`]; [`s3`] keeps blobs in a
+//! bucket; [`memory`] is the fake; [`conformance`] is what every implementation must pass.
 //!
 //! It is async because an implementation may be across a network, and narrow because all of them must keep it: no
 //! rename, no append, no partial overwrite of what is committed.
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use eagle_core::digest::Digest;
+use eagle_core::name::Repository;
 use eagle_core::piece::{PieceHash, PieceLayout};
 
 use crate::cache::Usage;
@@ -23,6 +24,10 @@ pub mod conformance;
 mod disk;
 #[cfg(feature = "fake")]
 pub mod memory;
+#[cfg(all(feature = "fake", feature = "s3"))]
+pub mod rclone;
+#[cfg(feature = "s3")]
+pub mod s3;
 
 /// What a store says of a committed blob.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +70,9 @@ pub struct Extra {
     pub piece_hashes: Option<Arc<[PieceHash]>>,
     /// Its media type: manifests.
     pub media_type: Option<String>,
+    /// Repositories that have shown it to those whom Eagle serves, at most 64. A store may forget some: they are asked
+    /// again.
+    pub repositories: Vec<Repository>,
 }
 
 /// A place that keeps blobs.
@@ -96,11 +104,11 @@ pub trait Store: Send + Sync + 'static {
 /// A committed blob, open.
 #[async_trait]
 pub trait Reader: Send + Sync {
-    /// Bytes.
-    fn size(&self) -> u64;
+    /// Its length, and how it was cut when it was committed.
+    fn layout(&self) -> PieceLayout;
 
-    /// The hashes of its pieces, if they were committed with it.
-    fn piece_hashes(&self) -> Option<Arc<[PieceHash]>>;
+    /// What was committed with it.
+    fn extra(&self) -> &Extra;
 
     /// The bytes of a range within the blob, all of them. [`StoreError::Invalid`] for another range.
     async fn read(&self, range: Range<u64>) -> Result<Bytes, StoreError>;

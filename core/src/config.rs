@@ -11,6 +11,7 @@ pub mod agent;
 pub mod period;
 pub mod section;
 pub mod seeder;
+pub mod store;
 pub mod tracker;
 
 /// A configuration that cannot be used, said in one line.

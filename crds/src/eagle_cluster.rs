@@ -11,6 +11,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub mod bucket;
 pub mod node_part;
 pub mod registry;
 pub mod server_part;

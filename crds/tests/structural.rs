@@ -116,6 +116,10 @@ fn rules_refuse_with_the_remedy() {
     let login = json!([{ "host": "reg.example.com", "credentialsRef": { "name": "login" } }]);
     refused("EagleCluster", json!({ "registries": login }), "access: Open");
     refused("EagleCluster", json!({ "mirror": { "port": 7060 } }), "must differ");
+    let bucket = |storage: Value| json!({ "seeder": { "storage": storage } });
+    refused("EagleCluster", bucket(json!({ "s3": { "bucket": "images" } })), "kind: Ephemeral");
+    let key = json!({ "bucket": "images", "kmsKeyID": "key", "serverSideEncryption": "AES256" });
+    refused("EagleCluster", bucket(json!({ "kind": "Ephemeral", "s3": key })), "aws:kms");
     refused("ImagePrefetch", json!({}), "at least one image");
     let image = json!([{ "image": "nginx:1" }]);
     refused("ImagePrefetch", json!({ "images": image, "ttlSecondsAfterFinished": 5 }), "newNodes: false");
@@ -136,6 +140,9 @@ fn rules_accept_what_is_right() {
         refusals("EagleCluster", json!({ "registries": login, "access": "Open" })),
         Vec::<String>::new()
     );
+    let bucket = json!({ "bucket": "images", "kmsKeyID": "key", "serverSideEncryption": "aws:kms" });
+    let storage = json!({ "storage": { "kind": "Ephemeral", "s3": bucket } });
+    assert_eq!(refusals("EagleCluster", json!({ "seeder": storage })), Vec::<String>::new());
     let spec = json!({
         "imagesFrom": [{ "workloadRef": { "kind": "Deployment", "name": "web" } }],
         "newNodes": false, "onRollout": false, "ttlSecondsAfterFinished": 60,

@@ -95,6 +95,9 @@ enum Scenario {
     Late,
     /// As cold, with many small layers, beside all nodes pulling directly at once
     Small,
+    /// All nodes at once, from a seeder that has lost its disk and has the image in a bucket; beside the same from a seeder
+    /// that has it on its disk (needs rclone: `cargo xtask test --only install`)
+    S3,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

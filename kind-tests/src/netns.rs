@@ -3,6 +3,7 @@
 //! Needs root, Linux, iproute2 and util-linux. All namespaces of a fleet are cut off from the machine's own network, so
 //! fleets need no addresses of their own and a test reaches into one only through [`network::Namespace::connect`].
 
+pub mod bucket;
 pub mod containerd;
 pub mod cri;
 pub mod disk;

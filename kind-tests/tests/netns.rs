@@ -5,6 +5,8 @@
 
 #[path = "netns/bed.rs"]
 mod bed;
+#[path = "netns/bucket.rs"]
+mod bucket;
 #[path = "netns/node.rs"]
 mod node;
 #[path = "netns/private.rs"]

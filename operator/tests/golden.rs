@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use eagle_crds::EagleCluster;
 use eagle_operator::cluster::build::build;
-use eagle_operator::cluster::validate::{Settings, ValidatedCluster, validate};
+use eagle_operator::cluster::validate::{Invalid, Settings, ValidatedCluster, validate};
 use eagle_operator::cluster::{Dereferenced, Prepared, Resources};
 use expect_test::expect_file;
 
@@ -35,7 +35,21 @@ spec:
   seeder:
     replicas: 3
     minCopies: 3
-    storage: {kind: Ephemeral, size: 50Gi}
+    storage:
+      kind: Ephemeral
+      size: 50Gi
+      s3:
+        bucket: images
+        endpoint: "https://minio.example.com:9000"
+        region: north
+        prefix: eagle/north/
+        pathStyle: true
+        quota: 2Ti
+        serverSideEncryption: aws:kms
+        kmsKeyID: a-key
+        credentialsRef: {name: bucket}
+        caRef: {name: authority}
+        serviceAccountAnnotations: {eks.amazonaws.com/role-arn: "arn:aws:iam::1:role/eagle"}
     upload: 500Mi
     placement:
       zoneKey: example.com/room
@@ -65,23 +79,36 @@ fn secret(data: &serde_json::Value) -> k8s_openapi::api::core::v1::Secret {
     k8s_openapi::api::core::v1::Secret { data: Some(data), ..Default::default() }
 }
 
-fn validated(yaml: &str) -> ValidatedCluster {
-    let cluster: EagleCluster = serde_saphyr::from_str(yaml).unwrap();
-    let references = Dereferenced {
+/// The Secret with the bucket's login.
+fn login(secret_key: &str) -> k8s_openapi::api::core::v1::Secret {
+    secret(&serde_json::json!({ "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": secret_key }))
+}
+
+fn references() -> Dereferenced {
+    Dereferenced {
         fresh_key: "not-so-secret".into(),
         secrets: [
             ("hub".to_owned(), Some(secret(&serde_json::json!({ "username": "u", "password": "p" })))),
+            ("bucket".to_owned(), Some(login("bucket-secret"))),
             ("authority".to_owned(), Some(secret(&serde_json::json!({ "ca.crt": "PEM" })))),
         ]
         .into(),
         ..Dereferenced::default()
-    };
+    }
+}
+
+fn validated(yaml: &str) -> ValidatedCluster {
+    validated_with(yaml, &references()).unwrap()
+}
+
+fn validated_with(yaml: &str, references: &Dereferenced) -> Result<ValidatedCluster, Invalid> {
+    let cluster: EagleCluster = serde_saphyr::from_str(yaml).unwrap();
     let settings = Settings {
         namespace: "eagle-system".into(),
         image: "example.com/eagle:test".into(),
         control_url: "http://eagle-operator.eagle-system.svc:7090".into(),
     };
-    validate(&cluster, &references, &settings).unwrap()
+    validate(&cluster, references, &settings)
 }
 
 /// One document an object; bytes of Secrets as text, so that configurations can be read.
@@ -166,6 +193,42 @@ fn exactly_these_objects() {
         "DaemonSet/north-agent",
     ];
     assert_eq!(names, expected);
+}
+
+/// A spec with a bucket whose login is in the Secret `bucket`.
+const BUCKET: &str = "
+apiVersion: eagle-p2p.io/v1alpha1
+kind: EagleCluster
+metadata: {name: north, uid: 5d1c}
+spec: {seeder: {storage: {kind: Ephemeral, s3: {bucket: images, credentialsRef: {name: bucket}}}}}
+";
+
+#[test]
+fn a_bucket_whose_login_is_missing_is_said() {
+    let refused = |secret| {
+        let mut references = references();
+        references.secrets.insert("bucket".into(), secret);
+        validated_with(BUCKET, &references).unwrap_err()
+    };
+    let gone = refused(None);
+    assert_eq!(gone.reason, "SecretNotFound");
+    assert!(gone.message.starts_with("spec.seeder.storage.s3.credentialsRef: there is no Secret bucket"));
+    let half = refused(Some(secret(&serde_json::json!({ "AWS_ACCESS_KEY_ID": "id" }))));
+    assert_eq!(half.reason, "SecretIncomplete");
+    assert!(half.message.contains("AWS_SECRET_ACCESS_KEY"), "{}", half.message);
+}
+
+#[test]
+fn another_login_for_the_bucket_rolls_the_seeders_and_is_in_no_object() {
+    let built = |secret_key: &str| {
+        let mut references = references();
+        references.secrets.insert("bucket".into(), Some(login(secret_key)));
+        build(&validated_with(BUCKET, &references).unwrap()).unwrap()
+    };
+    let (before, after) = (built("first-secret"), built("second-secret"));
+    assert_ne!(before.seeders.spec, after.seeders.spec);
+    assert_eq!(before.agents.spec, after.agents.spec);
+    assert!(!text(&before).contains("first-secret"));
 }
 
 /// The hash in a part's Pods, by part.

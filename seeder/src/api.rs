@@ -23,7 +23,7 @@ use axum::routing::get;
 use eagle_blobs::access::Access;
 use eagle_blobs::manifests::Manifests;
 use eagle_blobs::tail;
-use eagle_blobs::upstream::{Registries, UpstreamError};
+use eagle_blobs::upstream::UpstreamError;
 use eagle_core::digest::Digest;
 use eagle_core::name::{Repository, Target};
 use eagle_core::oci::{ErrorCode, error_body};
@@ -36,6 +36,7 @@ use eagle_swarm::HostLimits;
 use futures::StreamExt as _;
 
 use crate::copies::Keeper;
+use crate::durable::backed::Backed;
 use crate::ingest::asked::{Asked, Reach};
 use crate::ingest::chain::Fetching;
 use crate::ingest::{Ingests, Open, OpenError};
@@ -47,9 +48,9 @@ use crate::ring::Ring;
 #[derive(Clone)]
 pub struct Api {
     /// Who may read what.
-    pub access: Access<Registries>,
+    pub access: Access<Backed>,
     /// Tags and manifests.
-    pub manifests: Manifests<Registries>,
+    pub manifests: Manifests<Backed>,
     /// Blobs.
     pub ingests: Ingests,
     /// The other seeders.

@@ -12,12 +12,12 @@ use std::time::Duration;
 use eagle_blobs::access::Access;
 use eagle_blobs::cache::{Cache, Seal, StageError};
 use eagle_blobs::seeder_client::SeederError;
-use eagle_blobs::upstream::Registries;
 use eagle_core::digest::Digest;
 use eagle_core::name::{NameError, Repository};
 use eagle_core::wire::seeders::{Copied, Copies, MAX_COPIES, Wanted};
 use tokio_util::sync::CancellationToken;
 
+use crate::durable::backed::Backed;
 use crate::ingest::asked::{Asked, Reach};
 use crate::ingest::piece_list::End;
 use crate::ingest::{Ingests, OpenError};
@@ -64,7 +64,7 @@ pub struct Parts {
     /// Fetches blobs.
     pub ingests: Ingests,
     /// Who may read what.
-    pub access: Access<Registries>,
+    pub access: Access<Backed>,
     /// Counts.
     pub metrics: Metrics,
 }

@@ -1,9 +1,10 @@
-//! Blobs on their way from the origin into the store: once per blob, whoever asks and however many.
+//! Blobs on their way into the cache, from the store behind it or from the origin: once per blob, whoever asks and however
+//! many.
 //!
-//! An ingest is opened as soon as the origin's answer says how long the blob is; from then on every piece is hashed,
-//! stored and offered to the swarm the moment it is whole. A blob that another seeder owns is taken from that one instead
-//! ([`lead`](self), [`relay`](self)), and passed on just as early. [`Ingests::open`] is also how a blob that is stored
-//! already gets its swarm: for a caller the three look the same.
+//! An ingest is opened as soon as the store or the origin's answer says how long the blob is; from then on every piece is
+//! hashed, stored and offered to the swarm the moment it is whole. A blob that another seeder owns is taken from that one
+//! instead ([`lead`](self), [`relay`](self)), and passed on just as early. [`Ingests::open`] is also how a blob that is
+//! stored already gets its swarm: for a caller all of them look the same.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +13,6 @@ use std::time::Duration;
 
 use eagle_blobs::access::Access;
 use eagle_blobs::cache::{Blob, Cache, StageError};
-use eagle_blobs::origin::BlobBody;
 use eagle_blobs::seeder_client::SeederError;
 use eagle_blobs::tail::Source;
 use eagle_blobs::upstream::{Registries, UpstreamError};
@@ -26,16 +26,20 @@ use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
+use crate::durable::Durable;
+use crate::durable::backed::{self, Backed};
 use crate::metrics::Metrics;
 use crate::ring::Ring;
 use asked::{Asked, Reach};
 use chain::Chain;
 use lead::{Guide, Lead, Name};
 use piece_list::{End, PieceList};
+use pull::Supply;
 use turns::Turns;
 
 pub mod asked;
 pub mod chain;
+mod fill;
 mod lead;
 pub mod piece_list;
 mod pour;
@@ -139,14 +143,16 @@ pub struct Ingests {
 
 /// What an ingest works with.
 pub struct Parts {
-    /// The store.
+    /// What is here.
     pub cache: Cache,
+    /// The store behind the cache.
+    pub durable: Durable,
     /// The registries.
     pub registries: Registries,
     /// The other seeders.
     pub ring: Ring,
     /// Who may read what.
-    pub access: Access<Registries>,
+    pub access: Access<Backed>,
     /// The swarm engine.
     pub engine: Engine,
     /// Tells the trackers.
@@ -243,6 +249,13 @@ impl Ingests {
         if let Some(blob) = parts.cache.get(digest) {
             return self.open_stored(blob);
         }
+        if let Some(kept) = parts.durable.open(digest).await {
+            if !backed::shows(&*kept, repository) {
+                parts.access.size(repository, digest).await.map_err(OpenError::Upstream)?;
+            }
+            let layout = kept.layout();
+            return self.begin(repository, digest, layout, Supply::Kept(kept)).await;
+        }
         if let Some(refusal) = parts.access.refusal(repository, digest).await {
             return Err(OpenError::Upstream(refusal));
         }
@@ -251,7 +264,11 @@ impl Ingests {
         }
         let name = Name { repository, digest };
         match self.lead(name, asked, 0).await? {
-            Lead::Origin => self.begin(repository, digest, self.origin(name).await?).await,
+            Lead::Origin => {
+                let body = self.origin(name).await?;
+                let layout = PieceLayout::for_size(body.size).map_err(OpenError::Layout)?;
+                self.begin(repository, digest, layout, Supply::Origin(Some(body))).await
+            }
             Lead::Seeder(guide) => self.follow(name, asked, *guide).await,
         }
     }
@@ -273,17 +290,20 @@ impl Ingests {
         &self,
         repository: &Repository,
         digest: &Digest,
-        body: BlobBody,
+        layout: PieceLayout,
+        supply: Supply,
     ) -> Result<Arc<Open>, OpenError> {
-        let layout = PieceLayout::for_size(body.size).map_err(OpenError::Layout)?;
-        let partial = self.shared.parts.cache.stage(digest, layout).await;
-        let partial = partial.map_err(|error| OpenError::Stage(Arc::new(error)))?;
-        self.shared.parts.cache.allow(digest, repository);
+        let cache = &self.shared.parts.cache;
+        let partial = cache.stage(digest, layout).await.map_err(|error| OpenError::Stage(Arc::new(error)))?;
+        cache.allow(digest, repository);
+        if let Supply::Kept(kept) = &supply {
+            kept.extra().repositories.iter().for_each(|shown| cache.allow(digest, shown));
+        }
         let swarm = self.join(digest, layout, partial.clone())?;
         let list = Arc::new(PieceList::new(layout));
         let open = Arc::new(Open::new(list, Source::Partial(partial.clone()), swarm));
         let pull = pull::Pull::new(self.clone(), repository.clone(), partial, open.clone());
-        tokio::spawn(self.shared.parts.shutdown.clone().run_until_cancelled_owned(pull.run(Some(body))));
+        tokio::spawn(self.shared.parts.shutdown.clone().run_until_cancelled_owned(pull.run(supply)));
         Ok(open)
     }
 

@@ -9,6 +9,8 @@
 //!
 //! Which repository may be shown what is decided by [`eagle_blobs::access`].
 //!
+//! Behind the cache there may be a store, such as a bucket, in which blobs outlive this seeder's disk ([`durable`]).
+//!
 //! Deliberately not here: the wire between peers (`swarm`), the store and the registry client (`blobs`), any write to
 //! a registry.
 
@@ -20,6 +22,7 @@ use eagle_blobs::cache::{Cache, OpenError};
 use eagle_blobs::manifests::{Manifests, TagLife};
 use eagle_blobs::origin::{Origin, OriginConfigError};
 use eagle_blobs::seeder_client::{SeederClient, SetupError};
+use eagle_blobs::store::s3::{S3Store, SetUpError};
 use eagle_blobs::upstream::Registries;
 use eagle_core::config::seeder::SeederConfig;
 use eagle_core::swarm_id::{ClusterKey, PeerId};
@@ -33,12 +36,15 @@ use tokio_util::sync::CancellationToken;
 use api::Api;
 use copies::Keeper;
 use copies::offers::Offers;
+use durable::Durable;
+use durable::backed::Backed;
 use ingest::{Ingests, Parts};
 use metrics::Metrics;
 use ring::Ring;
 
 pub mod api;
 pub mod copies;
+pub mod durable;
 pub mod ingest;
 pub mod metrics;
 mod neighbours;
@@ -54,6 +60,14 @@ pub enum SeederError {
         directory: String,
         /// Why not.
         source: OpenError,
+    },
+    /// The store behind the cache cannot be set up.
+    #[error("cannot set up the store in bucket {bucket:?}")]
+    Bucket {
+        /// The bucket.
+        bucket: String,
+        /// Why not.
+        source: SetUpError,
     },
     /// The registries cannot be set up.
     #[error("cannot set up the registries")]
@@ -103,7 +117,7 @@ impl Seeder {
         let limits = Arc::new(HostLimits::new(config.limits.upload, config.limits.download));
         let shutdown = context.shutdown.token();
         let engine = start_engine(config, &limits, &shutdown)?;
-        let trackers = eagle_runtime::members::follow(&config.trackers, shutdown.clone()).await;
+        let trackers = members::follow(&config.trackers, shutdown.clone()).await;
         let announce = AnnounceClient::start(AnnounceConfig::following(trackers), &engine, shutdown.clone());
         let listener = TcpListener::bind(config.api.listen).await;
         let listener =
@@ -114,9 +128,17 @@ impl Seeder {
         let urls = members::follow(&config.seeders, shutdown.clone()).await;
         let client = SeederClient::new().map_err(SeederError::Seeders)?;
         let ring = Ring::new(engine.peer_id(), client, urls, metrics.clone());
-        let given = Given { cache, origin, engine, announce, ring, limits, metrics: metrics.clone() };
-        let (peer, limits, ring) = (given.engine.local_addr(), given.limits.clone(), given.ring.clone());
+        let (durable, bucket) = open_store(config, &metrics).await?;
         let mut tasks = eagle_runtime::tasks::Tasks::until(shutdown.clone());
+        if let Some(bucket) = bucket {
+            tasks.spawn("keep", durable.clone().keep(keeper(config, &cache, &limits), shutdown.clone()));
+            let shutdown = shutdown.clone();
+            tasks.spawn("bucket", async move {
+                shutdown.run_until_cancelled(bucket.upkeep()).await;
+            });
+        }
+        let given = Given { cache, durable, origin, engine, announce, ring, limits, metrics: metrics.clone() };
+        let (peer, limits, ring) = (given.engine.local_addr(), given.limits.clone(), given.ring.clone());
         let api = build(config, given, &mut tasks, &shutdown);
         let server =
             axum::serve(listener, api::router(api)).with_graceful_shutdown(shutdown.cancelled_owned());
@@ -166,6 +188,7 @@ pub async fn run(config: SeederConfig, context: Context) -> Result<(), SeederErr
 /// What [`build`] is given beside the configuration.
 struct Given {
     cache: Cache,
+    durable: Durable,
     origin: Origin,
     engine: Engine,
     announce: AnnounceClient,
@@ -181,15 +204,17 @@ fn build(
     tasks: &mut eagle_runtime::tasks::Tasks,
     shutdown: &CancellationToken,
 ) -> Api {
-    let Given { cache, origin, engine, announce, ring, limits, metrics } = given;
+    let Given { cache, durable, origin, engine, announce, ring, limits, metrics } = given;
     let registries = Registries::new(origin, config.origin.access);
-    let access = Access::new(cache.clone(), registries.clone(), config.api.negative_ttl.0);
+    let backed = Backed::new(registries.clone(), durable.clone());
+    let access = Access::new(cache.clone(), backed.clone(), config.api.negative_ttl.0);
     let (shared, stale) = (config.api.tag_ttl.0, config.origin.stale_if_error.0);
     let life = TagLife { shared, refused: shared.min(config.api.negative_ttl.0), stale };
-    let manifests = Manifests::new(cache.clone(), registries.clone(), access.clone(), life);
+    let manifests = Manifests::new(cache.clone(), backed, access.clone(), life);
     let peer = engine.local_addr();
     let parts = Parts {
         cache: cache.clone(),
+        durable,
         registries,
         ring: ring.clone(),
         access: access.clone(),
@@ -222,6 +247,32 @@ fn build(
     let slots = Arc::new(tokio::sync::Semaphore::new(config.api.concurrent_requests));
     let zone = config.zone.as_str().into();
     Api { access, manifests, ingests, ring, keeper, zone, limits, peer, metrics, slots }
+}
+
+/// What writes the cache to the store.
+fn keeper(config: &SeederConfig, cache: &Cache, limits: &Arc<HostLimits>) -> durable::keep::Keeper {
+    durable::keep::Keeper {
+        cache: cache.clone(),
+        limits: limits.clone(),
+        most: config.store.concurrent_uploads,
+        settle: config.store.upload_after.0,
+    }
+}
+
+/// The store behind the cache, if one is configured, and what keeps it tidy. Nothing is asked of it yet: a bucket that
+/// cannot be reached keeps no seeder from starting.
+async fn open_store(
+    config: &SeederConfig,
+    metrics: &Metrics,
+) -> Result<(Durable, Option<S3Store>), SeederError> {
+    if !config.store.is_there() {
+        return Ok((Durable::none(), None));
+    }
+    let spool = config.cache.directory.join("spool");
+    let bucket = S3Store::new(&config.store, &spool).await;
+    let bucket =
+        bucket.map_err(|source| SeederError::Bucket { bucket: config.store.bucket.clone(), source })?;
+    Ok((Durable::new(Arc::new(bucket.clone()), metrics.clone()), Some(bucket)))
 }
 
 fn start_engine(

@@ -38,6 +38,20 @@ pub struct Metrics {
     pub copies_made: Counter,
     /// Seeders that answer, this one among them.
     pub seeders_up: Gauge,
+    /// Whether the store behind the cache answered when it was last asked: 1 or 0.
+    pub store_up: Gauge,
+    /// Blobs that were looked for in the store and found.
+    pub store_hits: Counter,
+    /// Blobs that were looked for in the store and not found.
+    pub store_misses: Counter,
+    /// Requests that the store failed.
+    pub store_errors: Counter,
+    /// Blobs written to the store.
+    pub store_written: Counter,
+    /// Blob bytes taken from the store.
+    pub store_bytes_read: Counter,
+    /// Blob bytes written to the store.
+    pub store_bytes_written: Counter,
 }
 
 impl Metrics {
@@ -60,6 +74,20 @@ impl Metrics {
         let copies = metrics.copies_made.clone();
         registry.register("copies_made", "Blobs taken from other seeders to have a copy", copies);
         registry.register("seeders_up", "Seeders that answer, itself included", metrics.seeders_up.clone());
+        metrics.register_store(registry);
         metrics
+    }
+    fn register_store(&self, registry: &mut Registry) {
+        let up = "Whether the store behind the cache answered when it was last asked";
+        registry.register("store_up", up, self.store_up.clone());
+        registry.register("store_hits", "Blobs looked for in the store and found", self.store_hits.clone());
+        let misses = "Blobs looked for in the store and not found";
+        registry.register("store_misses", misses, self.store_misses.clone());
+        registry.register("store_errors", "Requests that the store failed", self.store_errors.clone());
+        registry.register("store_written", "Blobs written to the store", self.store_written.clone());
+        let read = "Blob bytes taken from the store";
+        registry.register("store_bytes_read", read, self.store_bytes_read.clone());
+        let written = "Blob bytes written to the store";
+        registry.register("store_bytes_written", written, self.store_bytes_written.clone());
     }
 }

@@ -1,5 +1,5 @@
-//! What the tests need besides Rust: Debian packages, cargo tools and programs written in Go, installed when that is
-//! allowed.
+//! What the tests need besides Rust: Debian packages, cargo tools, programs written in Go and programs that the Python
+//! package index has, installed when that is allowed.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,6 +11,7 @@ use crate::say;
 use crate::test::Outcome;
 
 pub(crate) mod go;
+pub(crate) mod python;
 
 /// A program that the scenarios start, and the Debian package that brings it.
 const PROGRAMS: &[(&str, &str)] = &[
@@ -65,6 +66,10 @@ pub(crate) fn install(allowed: bool) -> anyhow::Result<Outcome> {
         None => go::build()?,
         Some(why) => obstacles.push(why),
     }
+    match python::obstacle() {
+        None => python::install()?,
+        Some(why) => obstacles.push(why),
+    }
     let packages: Vec<&str> =
         PROGRAMS.iter().filter(|(program, _)| !has(program)).map(|(_, package)| *package).collect();
     match (packages.is_empty(), can_install()) {
@@ -83,7 +88,7 @@ pub(crate) fn install(allowed: bool) -> anyhow::Result<Outcome> {
 
 /// Everything that is missing, in words.
 fn absent() -> anyhow::Result<Vec<String>> {
-    Ok([missing_programs(), missing_tools()?, go::missing(&go::all())?].concat())
+    Ok([missing_programs(), missing_tools()?, go::missing(&go::all())?, python::missing()?].concat())
 }
 
 fn apt(packages: &[&str]) -> anyhow::Result<()> {
@@ -112,7 +117,7 @@ fn missing_tools() -> anyhow::Result<Vec<String>> {
     Ok(missing)
 }
 
-/// Where an installed cargo tool, or a program written in Go, is.
+/// Where an installed cargo tool, or another program that was installed here, is.
 pub(crate) fn tool_path(tool: &str) -> anyhow::Result<PathBuf> {
     Ok(tools()?.join("bin").join(tool))
 }

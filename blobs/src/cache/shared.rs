@@ -12,6 +12,7 @@ use eagle_core::digest::Digest;
 use eagle_core::name::Repository;
 use eagle_core::piece::PieceLayout;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::StageError;
 use super::blob::{Blob, BlobMeta};
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     /// One admission at a time: room is made on the disk before the next one counts it.
     pub(crate) admission: Mutex<()>,
     pub(crate) recent: Recent,
+    /// Counts commits, for whoever wants to know of each.
+    pub(crate) commits: watch::Sender<u64>,
     pub(crate) runtime: tokio::runtime::Handle,
 }
 
@@ -62,6 +65,7 @@ impl Shared {
             index: Mutex::new(index),
             admission: Mutex::new(()),
             recent: Recent::default(),
+            commits: watch::Sender::new(0),
             runtime,
         }
     }
@@ -223,6 +227,7 @@ impl Shared {
             }
             books.dirty.insert(digest);
         }
+        self.commits.send_modify(|commits| *commits += 1);
         let blob = self.new_blob(digest, trailer, file)?;
         let previous = self.books.lock().open.insert(digest, Arc::downgrade(&blob));
         drop(previous);

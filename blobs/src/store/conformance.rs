@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use eagle_core::digest::Digest;
+use eagle_core::name::Repository;
 use eagle_core::piece::{MIN_PIECE, PieceLayout, hash_piece};
 
 use super::{Extra, Staged, Store, StoreError};
@@ -23,11 +24,19 @@ use super::{Extra, Staged, Store, StoreError};
 pub const SLACK: u64 = 4096;
 const PIECE: usize = MIN_PIECE as usize;
 
-/// Makes an empty store that holds at most so many bytes.
+/// Makes stores.
 #[async_trait::async_trait]
 pub trait Factory: Sync {
-    /// The store.
+    /// An empty store that holds at most so many bytes.
     async fn make(&self, quota: u64) -> Arc<dyn Store>;
+
+    /// What the next process finds where the last store was that was made, which is dropped. `None` for a store that is
+    /// lost with its process.
+    async fn again(&self, quota: u64) -> Option<Arc<dyn Store>>;
+
+    /// An empty store without a quota that matters, whose medium takes about `medium` bytes. `None` where this machine
+    /// cannot make one.
+    async fn cramped(&self, medium: u64) -> Option<Arc<dyn Store>>;
 }
 
 /// `length` bytes that differ with `seed` and from each other.
@@ -69,10 +78,13 @@ pub async fn all(factory: &dyn Factory) {
     a_commit_is_atomic_and_verified(factory).await;
     what_is_wrong_is_never_kept(factory).await;
     what_is_not_committed_is_not_visible(factory).await;
+    what_is_committed_survives_and_nothing_else(factory).await;
     ranges_at_every_edge(factory).await;
+    a_large_blob_in_any_order(factory).await;
     list_and_usage_are_exact(factory).await;
     a_blob_is_removed_while_it_is_open(factory).await;
     the_quota_holds(factory).await;
+    a_full_medium_keeps_what_is_there(factory).await;
     readers_and_writers_at_once(factory).await;
 }
 
@@ -89,13 +101,21 @@ pub async fn a_commit_is_atomic_and_verified(factory: &dyn Factory) {
     }
     assert!(store.stat(&digest).await.unwrap().is_none(), "visible before the commit");
     let hashes: Arc<[_]> = bytes.chunks(PIECE).map(hash_piece).collect();
-    let extra = Extra { piece_hashes: Some(hashes.clone()), media_type: Some("a/b".into()) };
+    let shown: Vec<Repository> = vec!["docker.io/library/nginx".parse().unwrap()];
+    let extra = Extra {
+        piece_hashes: Some(hashes.clone()),
+        media_type: Some("a/b".into()),
+        repositories: shown.clone(),
+    };
     staged.commit(extra).await.unwrap();
     let stat = store.stat(&digest).await.unwrap().unwrap();
     assert_eq!((stat.size, stat.media_type.as_deref()), (bytes.len() as u64, Some("a/b")));
     let reader = store.open(&digest).await.unwrap().unwrap();
-    assert_eq!(reader.piece_hashes(), Some(hashes));
-    assert_eq!(reader.read(0..reader.size()).await.unwrap(), bytes);
+    assert_eq!(reader.layout(), layout(&bytes));
+    assert_eq!(reader.extra().piece_hashes, Some(hashes));
+    assert_eq!(reader.extra().media_type.as_deref(), Some("a/b"));
+    assert_eq!(reader.extra().repositories, shown);
+    assert_eq!(reader.read(0..reader.layout().size()).await.unwrap(), bytes);
 }
 
 /// Bytes of another digest, pieces of another length, a commit with a piece missing.
@@ -118,7 +138,7 @@ pub async fn what_is_wrong_is_never_kept(factory: &dyn Factory) {
     assert!(store.stat(&digest).await.unwrap().is_none());
     self::store(&*store, &bytes).await;
     let reader = store.open(&digest).await.unwrap().unwrap();
-    assert_eq!(reader.read(0..reader.size()).await.unwrap(), bytes);
+    assert_eq!(reader.read(0..reader.layout().size()).await.unwrap(), bytes);
 }
 
 /// Dropped and discarded blobs leave nothing that anybody sees, and can be begun again.
@@ -140,6 +160,49 @@ pub async fn what_is_not_committed_is_not_visible(factory: &dyn Factory) {
     assert!(!store.remove(&digest).await.unwrap());
     self::store(&*store, &bytes).await;
     assert!(store.stat(&digest).await.unwrap().is_some());
+}
+
+/// A process that ends while it writes leaves what was committed, with all that belongs to it, and nothing else.
+pub async fn what_is_committed_survives_and_nothing_else(factory: &dyn Factory) {
+    let store = factory.make(64 << 20).await;
+    let (bytes, stopped) = (content(7, PIECE + 9), content(8, 40 * PIECE));
+    let (digest, layout) = (Digest::of(&bytes), layout(&bytes));
+    let hashes: Arc<[_]> = bytes.chunks(PIECE).map(hash_piece).collect();
+    let staged = store.stage(&digest, layout).await.unwrap();
+    write_all(&*staged, &bytes, 0..2).await;
+    let extra =
+        Extra { piece_hashes: Some(hashes.clone()), media_type: Some("a/b".into()), ..Extra::default() };
+    staged.commit(extra).await.unwrap();
+    let staged = store.stage(&Digest::of(&stopped), self::layout(&stopped)).await.unwrap();
+    write_all(&*staged, &stopped, (0..35).chain([37])).await;
+    drop((staged, store));
+    let Some(store) = factory.again(64 << 20).await else { return };
+    assert_eq!(store.list().await.unwrap().len(), 1);
+    assert!(store.open(&Digest::of(&stopped)).await.unwrap().is_none());
+    let reader = store.open(&digest).await.unwrap().unwrap();
+    assert_eq!((reader.layout(), reader.extra().media_type.as_deref()), (layout, Some("a/b")));
+    assert_eq!(reader.extra().piece_hashes, Some(hashes));
+    assert_eq!(reader.read(0..layout.size()).await.unwrap(), bytes);
+    self::store(&*store, &stopped).await;
+}
+
+/// Some 20 MB, pieces as a swarm brings them, then read across whatever the store cuts it into.
+pub async fn a_large_blob_in_any_order(factory: &dyn Factory) {
+    let store = factory.make(128 << 20).await;
+    let bytes = content(9, 77 * PIECE + 1);
+    let digest = Digest::of(&bytes);
+    let staged = store.stage(&digest, layout(&bytes)).await.unwrap();
+    // 37 and 78 have no common factor: every piece once.
+    write_all(&*staged, &bytes, (0..78).map(|step| step * 37 % 78)).await;
+    write_all(&*staged, &bytes, [3, 77].into_iter()).await;
+    staged.commit(Extra::default()).await.unwrap();
+    let reader = store.open(&digest).await.unwrap().unwrap();
+    for (start, length) in [(0, 5 << 20), ((8 << 20) - 1, 2), (31 * PIECE + 7, 9 << 20), (77 * PIECE, 1)] {
+        let read = reader.read(start as u64..(start + length) as u64).await.unwrap();
+        assert!(read == bytes.slice(start..start + length), "{length} bytes at {start}");
+    }
+    let digest_of_all = Digest::of(&reader.read(0..bytes.len() as u64).await.unwrap());
+    assert_eq!(digest_of_all, digest);
 }
 
 /// First and last byte, across pieces, nothing, all, and outside.
@@ -208,7 +271,7 @@ pub async fn a_blob_is_removed_while_it_is_open(factory: &dyn Factory) {
     let reader = store.open(&digest).await.unwrap().unwrap();
     assert!(store.remove(&digest).await.unwrap());
     assert!(store.open(&digest).await.unwrap().is_none());
-    assert_eq!(reader.read(0..reader.size()).await.unwrap(), bytes);
+    assert_eq!(reader.read(0..reader.layout().size()).await.unwrap(), bytes);
     self::store(&*store, &bytes).await;
     assert_eq!(reader.read(0..1).await.unwrap(), bytes.slice(..1));
     drop(reader);
@@ -236,6 +299,37 @@ pub async fn the_quota_holds(factory: &dyn Factory) {
     assert!(store.stat(&Digest::of(&second)).await.unwrap().is_some());
 }
 
+/// What does not fit onto the medium fails, is nowhere, and takes nothing with it that was there.
+pub async fn a_full_medium_keeps_what_is_there(factory: &dyn Factory) {
+    let Some(store) = factory.cramped(16 << 20).await else { return };
+    let (small, large) = (content(50, PIECE), content(51, 30 << 20));
+    let digest = self::store(&*store, &small).await;
+    let fill = async {
+        let staged = store.stage(&Digest::of(&large), layout(&large)).await?;
+        let mut failed = None;
+        for piece in 0..layout(&large).pieces() {
+            let range = layout(&large).range_of(piece);
+            let part = usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap();
+            failed = failed.or(staged.write(piece, large.slice(part)).await.err());
+        }
+        // Whoever goes on after a failed write does not get away with it.
+        let committed = staged.commit(Extra::default()).await;
+        assert!(failed.is_none() || committed.is_err(), "committed after {failed:?}");
+        committed
+    };
+    let refused: StoreError = fill.await.unwrap_err();
+    let fits = matches!(refused, StoreError::Full | StoreError::Io(_) | StoreError::Incomplete(_));
+    assert!(fits, "{refused:?}");
+    assert!(store.stat(&Digest::of(&large)).await.unwrap().is_none());
+    // What was there may have had to leave for it; if it did not, it is whole.
+    if let Some(reader) = store.open(&digest).await.unwrap() {
+        assert_eq!(reader.read(0..small.len() as u64).await.unwrap(), small);
+    }
+    let next = content(52, PIECE);
+    let digest = self::store(&*store, &next).await;
+    assert!(store.stat(&digest).await.unwrap().is_some(), "it goes on when there is room");
+}
+
 /// Readers of one blob while another is written.
 pub async fn readers_and_writers_at_once(factory: &dyn Factory) {
     let store = factory.make(64 << 20).await;
@@ -260,5 +354,5 @@ pub async fn readers_and_writers_at_once(factory: &dyn Factory) {
         task.await.unwrap();
     }
     let reader = store.open(&Digest::of(&new)).await.unwrap().unwrap();
-    assert_eq!(reader.read(0..reader.size()).await.unwrap(), new);
+    assert_eq!(reader.read(0..reader.layout().size()).await.unwrap(), new);
 }

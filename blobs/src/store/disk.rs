@@ -7,7 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use eagle_core::digest::Digest;
-use eagle_core::piece::{PieceHash, PieceLayout, hash_piece};
+use eagle_core::name::Repository;
+use eagle_core::piece::{PieceLayout, hash_piece};
 use futures::TryStreamExt as _;
 
 use super::{Extra, Reader, Staged, Stat, Store, StoreError};
@@ -30,7 +31,13 @@ impl Store for Cache {
 
     async fn open(&self, digest: &Digest) -> Result<Option<Box<dyn Reader>>, StoreError> {
         let blob = self.get(digest);
-        Ok(blob.map(|blob| Box::new(Open { blob }) as Box<dyn Reader>))
+        Ok(blob.map(|blob| {
+            let meta = blob.meta();
+            let repositories =
+                meta.repositories.iter().map(|repository| Repository::clone(repository)).collect();
+            let extra = Extra { piece_hashes: meta.piece_hashes, media_type: meta.media_type, repositories };
+            Box::new(Open { blob, extra }) as Box<dyn Reader>
+        }))
     }
 
     async fn stage(&self, digest: &Digest, layout: PieceLayout) -> Result<Box<dyn Staged>, StoreError> {
@@ -60,16 +67,17 @@ impl Store for Cache {
 
 struct Open {
     blob: Arc<Blob>,
+    extra: Extra,
 }
 
 #[async_trait]
 impl Reader for Open {
-    fn size(&self) -> u64 {
-        self.blob.size()
+    fn layout(&self) -> PieceLayout {
+        self.blob.layout()
     }
 
-    fn piece_hashes(&self) -> Option<Arc<[PieceHash]>> {
-        self.blob.meta().piece_hashes
+    fn extra(&self) -> &Extra {
+        &self.extra
     }
 
     async fn read(&self, range: Range<u64>) -> Result<Bytes, StoreError> {
@@ -121,8 +129,8 @@ impl Staged for Filling {
     }
 
     async fn commit(self: Box<Self>, extra: Extra) -> Result<(), StoreError> {
-        let seal =
-            Seal { piece_hashes: extra.piece_hashes, media_type: extra.media_type, repositories: Vec::new() };
+        let Extra { piece_hashes, media_type, repositories } = extra;
+        let seal = Seal { piece_hashes, media_type, repositories };
         match self.partial.commit(seal).await {
             Ok(_) => Ok(()),
             Err(CommitError::Incomplete(missing)) => Err(StoreError::Incomplete(missing)),

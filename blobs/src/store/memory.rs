@@ -10,7 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use eagle_core::digest::Digest;
-use eagle_core::piece::{PieceHash, PieceLayout};
+use eagle_core::piece::PieceLayout;
 use parking_lot::Mutex;
 
 use super::{Extra, Reader, Staged, Stat, Store, StoreError};
@@ -18,6 +18,7 @@ use crate::cache::Usage;
 
 #[derive(Clone, Debug)]
 struct Kept {
+    layout: PieceLayout,
     bytes: Bytes,
     extra: Extra,
 }
@@ -25,13 +26,17 @@ struct Kept {
 #[derive(Debug, Default)]
 struct Inner {
     quota: u64,
-    // Bytes that the medium still takes.
+    // Bytes that the medium still takes; what is removed or not committed is given back.
     medium: u64,
     kept: HashMap<Digest, Kept>,
     staged: u64,
 }
 
 impl Inner {
+    fn give_back(&mut self, bytes: usize) {
+        self.medium = self.medium.saturating_add(bytes as u64);
+    }
+
     fn bytes(&self) -> u64 {
         self.staged + self.kept.values().map(|kept| kept.bytes.len() as u64).sum::<u64>()
     }
@@ -49,7 +54,7 @@ impl MemoryStore {
         Self::with_medium(quota, u64::MAX)
     }
 
-    /// One whose medium is full after `medium` bytes were written.
+    /// One whose medium holds `medium` bytes.
     pub fn with_medium(quota: u64, medium: u64) -> Self {
         Self { inner: Arc::new(Mutex::new(Inner { quota, medium, ..Inner::default() })) }
     }
@@ -89,7 +94,10 @@ impl Store for MemoryStore {
     }
 
     async fn remove(&self, digest: &Digest) -> Result<bool, StoreError> {
-        Ok(self.inner.lock().kept.remove(digest).is_some())
+        let mut inner = self.inner.lock();
+        let removed = inner.kept.remove(digest);
+        inner.give_back(removed.iter().map(|kept| kept.bytes.len()).sum());
+        Ok(removed.is_some())
     }
 
     async fn usage(&self) -> Result<Usage, StoreError> {
@@ -104,12 +112,12 @@ struct Open {
 
 #[async_trait]
 impl Reader for Open {
-    fn size(&self) -> u64 {
-        self.kept.bytes.len() as u64
+    fn layout(&self) -> PieceLayout {
+        self.kept.layout
     }
 
-    fn piece_hashes(&self) -> Option<Arc<[PieceHash]>> {
-        self.kept.extra.piece_hashes.clone()
+    fn extra(&self) -> &Extra {
+        &self.kept.extra
     }
 
     async fn read(&self, range: Range<u64>) -> Result<Bytes, StoreError> {
@@ -135,17 +143,21 @@ impl Staged for Filling {
         if bytes.is_empty() || bytes.len() != self.layout.length_of(piece) as usize {
             return Err(StoreError::Invalid("the bytes are not a piece of the blob"));
         }
+        let mut pieces = self.pieces.lock();
+        if pieces.contains_key(&piece) {
+            return Ok(());
+        }
         let mut inner = self.inner.lock();
         let Some(left) = inner.medium.checked_sub(bytes.len() as u64) else {
             return Err(StoreError::Io(Arc::new(io::ErrorKind::StorageFull.into())));
         };
         inner.medium = left;
-        self.pieces.lock().entry(piece).or_insert(bytes);
+        pieces.insert(piece, bytes);
         Ok(())
     }
 
     async fn commit(self: Box<Self>, extra: Extra) -> Result<(), StoreError> {
-        let pieces = std::mem::take(&mut *self.pieces.lock());
+        let mut pieces = self.pieces.lock();
         let missing = (0..self.layout.pieces()).filter(|piece| !pieces.contains_key(piece)).count();
         if missing > 0 {
             return Err(StoreError::Incomplete(u32::try_from(missing).unwrap_or(u32::MAX)));
@@ -156,7 +168,10 @@ impl Staged for Filling {
         if found != self.digest {
             return Err(StoreError::WrongDigest(found));
         }
-        self.inner.lock().kept.insert(self.digest, Kept { bytes, extra });
+        let mut inner = self.inner.lock();
+        let old = inner.kept.insert(self.digest, Kept { layout: self.layout, bytes, extra });
+        inner.give_back(old.map_or(0, |old| old.bytes.len()));
+        pieces.clear();
         Ok(())
     }
 
@@ -167,6 +182,8 @@ impl Staged for Filling {
 
 impl Drop for Filling {
     fn drop(&mut self) {
-        self.inner.lock().staged -= self.layout.size();
+        let mut inner = self.inner.lock();
+        inner.staged -= self.layout.size();
+        inner.give_back(self.pieces.lock().values().map(Bytes::len).sum());
     }
 }

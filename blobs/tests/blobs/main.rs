@@ -12,6 +12,7 @@ mod eviction;
 mod protection;
 mod real_registry;
 mod registries;
+mod s3;
 mod speed;
 mod stale;
 mod stores;

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use eagle_blobs::cache::Cache;
 use eagle_blobs::store::conformance::{self, Factory, content};
 use eagle_blobs::store::memory::MemoryStore;
 use eagle_blobs::store::{Store, StoreError};
+use eagle_core::config::section;
 use eagle_core::digest::Digest;
 use eagle_core::piece::PieceLayout;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use crate::world::config;
+use crate::world::{self, SmallDisk, config};
 
 struct Memory;
 
@@ -20,18 +20,46 @@ impl Factory for Memory {
     async fn make(&self, quota: u64) -> Arc<dyn Store> {
         Arc::new(MemoryStore::new(quota))
     }
+
+    async fn again(&self, _quota: u64) -> Option<Arc<dyn Store>> {
+        None
+    }
+
+    async fn cramped(&self, medium: u64) -> Option<Arc<dyn Store>> {
+        Some(Arc::new(MemoryStore::with_medium(1 << 40, medium)))
+    }
 }
 
 #[derive(Default)]
-struct Directories(Mutex<Vec<TempDir>>);
+struct Directories(Mutex<Vec<TempDir>>, Mutex<Vec<SmallDisk>>);
+
+impl Directories {
+    async fn store(&self, config: section::Cache) -> Arc<dyn Store> {
+        Arc::new(world::open(&config).await)
+    }
+}
 
 #[async_trait::async_trait]
 impl Factory for Directories {
     async fn make(&self, quota: u64) -> Arc<dyn Store> {
         let directory = tempfile::tempdir().unwrap();
-        let cache = Cache::open(&config(directory.path(), quota)).await.unwrap();
+        let config = config(directory.path(), quota);
         self.0.lock().push(directory);
-        Arc::new(cache)
+        self.store(config).await
+    }
+
+    async fn again(&self, quota: u64) -> Option<Arc<dyn Store>> {
+        let config = config(self.0.lock().last().unwrap().path(), quota);
+        Some(self.store(config).await)
+    }
+
+    async fn cramped(&self, medium: u64) -> Option<Arc<dyn Store>> {
+        let directory = tempfile::tempdir().unwrap();
+        let small = SmallDisk::mount(directory.path(), medium)?;
+        let store = self.store(config(directory.path(), 1 << 40)).await;
+        self.0.lock().push(directory);
+        self.1.lock().push(small);
+        Some(store)
     }
 }
 

@@ -139,3 +139,27 @@ pub(crate) fn files_under(directory: &Path) -> u64 {
         })
         .sum()
 }
+
+/// A file system of few bytes, in memory. Unmounted when dropped.
+pub(crate) struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    /// Mounts one; nothing and a printed reason where that is not allowed.
+    pub(crate) fn mount(at: &Path, bytes: u64) -> Option<Self> {
+        let mut command = std::process::Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"]).arg(at);
+        let output = command.output().unwrap();
+        if !output.status.success() {
+            println!("skipped: {}", String::from_utf8_lossy(&output.stderr).trim());
+            return None;
+        }
+        Some(Self(at.to_owned()))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Detached, so that whoever has a file open there may go on.
+        drop(std::process::Command::new("umount").arg("-l").arg(&self.0).status());
+    }
+}

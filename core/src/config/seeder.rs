@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::period::Period;
 use crate::config::section::{Cache, Limits, Origin, Peer, Telemetry, any, redact};
+use crate::config::store::Store;
 use crate::config::{Config, Docs, Wrong};
 
 /// Everything a seeder is told.
@@ -32,8 +33,10 @@ pub struct SeederConfig {
     pub peer: Peer,
     /// The host-level speed limits.
     pub limits: Limits,
-    /// The blob store.
+    /// The blobs that are here: all there are, or, with a bucket, the most recently used.
     pub cache: Cache,
+    /// The bucket behind the cache.
+    pub store: Store,
     /// The registries.
     pub origin: Origin,
     /// Logs and metrics.
@@ -104,6 +107,7 @@ impl Default for SeederConfig {
             },
             limits: Limits::default(),
             cache: Cache::at("/var/lib/eagle-seeder", 200 << 30),
+            store: Store::default(),
             origin: Origin::default(),
             telemetry: Telemetry::at(7071),
         }
@@ -117,6 +121,7 @@ impl Config for SeederConfig {
         ("peer", |name| Peer::get_field_docs(name).ok()),
         ("limits", |name| Limits::get_field_docs(name).ok()),
         ("cache", |name| Cache::get_field_docs(name).ok()),
+        ("store", |name| Store::get_field_docs(name).ok()),
         ("origin", |name| Origin::get_field_docs(name).ok()),
         ("telemetry", |name| Telemetry::get_field_docs(name).ok()),
     ];
@@ -134,10 +139,12 @@ impl Config for SeederConfig {
         if self.api.concurrent_requests == 0 || self.api.concurrent_ingests == 0 {
             return Err(Wrong::new("api", "concurrent_requests and concurrent_ingests must be at least 1"));
         }
+        self.store.check()?;
         self.origin.check()
     }
 
     fn redacted(&self) -> Self {
-        Self { cluster_key: redact(&self.cluster_key), origin: self.origin.redacted(), ..self.clone() }
+        let (store, origin) = (self.store.redacted(), self.origin.redacted());
+        Self { cluster_key: redact(&self.cluster_key), store, origin, ..self.clone() }
     }
 }

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::Toleration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::bucket::Bucket;
 use crate::value::{Quantity, Rate, Resources, Size};
 
 /// Where the Pods of a part may run.
@@ -81,25 +82,34 @@ impl Default for Seeder {
 /// Where a seeder keeps blobs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "!has(self.s3) || self.kind == 'Ephemeral'",
+    "message": "storage.s3 keeps blobs for good, so a volume for each seeder is not needed: say kind: Ephemeral, whose size is that of the cache in front of the bucket"
+}]))]
 pub struct Storage {
     /// `Volume`: a PersistentVolumeClaim for each seeder, kept when the seeder is replaced. `Ephemeral`: the node's
-    /// disk; what was pulled is pulled again after the Pod has moved. Cannot be changed later.
+    /// disk; what was pulled is pulled again after the Pod has moved, unless `s3` keeps it. Cannot be changed later.
     #[schemars(extend("x-kubernetes-validations" = [{
         "rule": "self == oldSelf",
         "message": "storage.kind cannot be changed: make a new EagleCluster and delete this one"
     }]))]
     pub kind: StorageKind,
-    /// The size of each volume. A larger size is used by new seeders only.
+    /// The size of each volume; with `s3`, of each seeder's cache in front of the bucket. A larger size is used by new
+    /// seeders only.
     pub size: Size,
     /// The storage class of the volumes. Default: the cluster's default class.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub storage_class_name: Option<String>,
+    /// A bucket in which all seeders together keep blobs for good: one that lost its disk costs the registries nothing.
+    /// Needs `kind: Ephemeral`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub s3: Option<Bucket>,
 }
 
 impl Default for Storage {
     fn default() -> Self {
-        Self { kind: StorageKind::Volume, size: "200Gi".into(), storage_class_name: None }
+        Self { kind: StorageKind::Volume, size: "200Gi".into(), storage_class_name: None, s3: None }
     }
 }
 

@@ -9,6 +9,7 @@ use anyhow::{Context as _, ensure};
 use eagle_core::config::agent::AgentConfig;
 use eagle_core::config::section::{Grants, Origin, Registry, Telemetry};
 use eagle_core::config::seeder::SeederConfig;
+use eagle_core::config::store::Store;
 use eagle_core::config::tracker::TrackerConfig;
 use eagle_core::size::ByteSize;
 use eagle_runtime::process::Usage;
@@ -47,6 +48,8 @@ pub struct Options {
     pub agent_quota: Option<ByteSize>,
     /// Where agents keep their blobs, the whole file system theirs to fill; unless told, somewhere with the rest.
     pub agent_caches: Vec<PathBuf>,
+    /// The bucket behind the seeder's cache; unless told, none.
+    pub store: Store,
     /// How registries are reached; the site's own is added.
     pub origin: Origin,
     /// What is logged.
@@ -101,6 +104,7 @@ impl Eagle {
         config.zone = options.zone(0);
         config.peer.grants = options.grants;
         config.origin = origin.clone();
+        config.store = options.store.clone();
         config.cache.directory = site.place.directory().join("seeder/cache");
         config.telemetry = telemetry(config.telemetry);
         let admin = config.telemetry.admin.port();
@@ -168,6 +172,14 @@ impl Part {
     /// Ends it as a power cut would.
     pub fn kill(&self) {
         *self.process.lock() = None;
+    }
+
+    /// Ends it and starts it again with an empty cache, in the place that it has by default.
+    pub async fn forget(&self, place: &Place) -> anyhow::Result<()> {
+        self.kill();
+        let cache = self.cache();
+        std::fs::remove_dir_all(&cache).with_context(|| format!("cannot remove {}", cache.display()))?;
+        self.resume(place).await
     }
 
     /// Does something with its process; fails if it was ended.

@@ -1,9 +1,10 @@
 //! Step 1: fetches what the spec points at. Decides nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use eagle_core::digest::Digest;
 use eagle_crds::EagleCluster;
+use eagle_crds::eagle_cluster::EagleClusterSpec;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Api;
 use kube::{Client, ResourceExt};
@@ -47,13 +48,9 @@ pub(super) async fn dereference(
 ) -> Result<Dereferenced, DereferenceError> {
     let key = secret(&context.client, &context.namespace, &key_name(&cluster.name_any())).await?;
     let mut secrets = BTreeMap::new();
-    for registry in &cluster.spec.registries {
-        for reference in [&registry.ca_ref, &registry.credentials_ref].into_iter().flatten() {
-            if !secrets.contains_key(&reference.name) {
-                let found = secret(&context.client, &context.namespace, &reference.name).await?;
-                secrets.insert(reference.name.clone(), found);
-            }
-        }
+    for name in referenced(&cluster.spec) {
+        let found = secret(&context.client, &context.namespace, &name).await?;
+        secrets.insert(name, found);
     }
     let uid = cluster.uid();
     let others = context.all.state();
@@ -64,6 +61,13 @@ pub(super) async fn dereference(
         secrets,
         others: others.filter_map(|other| other.0.as_ref().ok().cloned()).collect(),
     })
+}
+
+/// The names of all Secrets that the spec refers to, but those that only pull images.
+fn referenced(spec: &EagleClusterSpec) -> BTreeSet<String> {
+    let of_registries = spec.registries.iter().flat_map(|one| [&one.ca_ref, &one.credentials_ref]);
+    let of_bucket = spec.seeder.storage.s3.iter().flat_map(|one| [&one.ca_ref, &one.credentials_ref]);
+    of_registries.chain(of_bucket).flatten().map(|reference| reference.name.clone()).collect()
 }
 
 async fn secret(client: &Client, namespace: &str, name: &str) -> Result<Option<Secret>, DereferenceError> {

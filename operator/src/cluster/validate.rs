@@ -13,8 +13,11 @@ use eagle_crds::value;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
+use self::bucket::ValidatedBucket;
 use super::dereference::{Dereferenced, text};
 use crate::meta::Owner;
+
+pub mod bucket;
 
 /// Where the files of a registry's certificate authority are mounted.
 pub const AUTHORITY_DIRECTORY: &str = "/etc/eagle/authorities";
@@ -61,8 +64,10 @@ pub struct ValidatedCluster {
     pub agent_amounts: Amounts,
     /// The seeders: placement, storage and resources.
     pub seeder: Seeder,
-    /// The seeders' store and limits.
+    /// The seeders' cache and limits.
     pub seeder_amounts: Amounts,
+    /// The bucket behind their caches.
+    pub bucket: ValidatedBucket,
     /// The trackers.
     pub tracker: Tracker,
     /// What is logged.
@@ -120,7 +125,9 @@ pub fn validate(
     let spec = &cluster.spec;
     conflict(cluster, &references.others)?;
     let image = spec.image.clone().unwrap_or_else(|| settings.image.clone());
-    let (registries, authorities) = registries(&spec.registries, references)?;
+    let (registries, mut authorities) = registries(&spec.registries, references)?;
+    let bucket = bucket::validate(spec.seeder.storage.s3.as_ref(), references)?;
+    authorities.extend(bucket.authority.clone());
     Ok(ValidatedCluster {
         owner: Owner {
             name: cluster.name_any(),
@@ -147,6 +154,7 @@ pub fn validate(
         },
         agent: spec.agent.clone(),
         seeder_amounts: seeder_amounts(&spec.seeder)?,
+        bucket,
         seeder: spec.seeder.clone(),
         tracker: spec.tracker.clone(),
         log: spec.log.clone(),

@@ -1,4 +1,5 @@
-//! One blob's bytes from the origin, to the end.
+//! One blob's bytes, to the end: from the store behind the cache if it has them ([`super::fill`]), else, or from where
+//! that breaks off, from the origin.
 //!
 //! A connection that breaks is continued at the same offset, not before the registry wants to be asked again; a registry
 //! that stays away for [`PATIENCE`], or says that it will, ends the ingest, and what was verified stays staged for the next
@@ -10,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use eagle_blobs::cache::{CommitError, Failure, Partial, Seal};
 use eagle_blobs::origin::{BlobBody, Giver, OriginError};
+use eagle_blobs::store::Reader;
 use eagle_blobs::writer::{Writer, WriterError};
 use eagle_core::backoff::Backoff;
 use eagle_core::digest::Digest;
@@ -17,6 +19,7 @@ use eagle_core::name::Repository;
 use futures::StreamExt as _;
 use tokio::time::Instant;
 
+use crate::ingest::fill::FillError;
 use crate::ingest::piece_list::End;
 use crate::ingest::turns::Turn;
 use crate::ingest::{Ingests, Open};
@@ -28,9 +31,17 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// at once gets the first bytes of each at once.
 const HEAD: u64 = 1 << 20;
 
+/// Where a blob comes from first.
+pub(super) enum Supply {
+    /// The origin; its answer, if it has begun.
+    Origin(Option<BlobBody>),
+    /// The store behind the cache.
+    Kept(Arc<dyn Reader>),
+}
+
 /// Why an ingest ended early.
 #[derive(Debug, thiserror::Error)]
-enum PullError {
+pub(super) enum PullError {
     #[error("the origin stopped giving the blob")]
     Origin(#[source] OriginError),
     #[error("the blob cannot be stored")]
@@ -62,12 +73,11 @@ fn wait_after(error: &OriginError, failures: u32, patience: Duration, chance: f6
 
 /// The work of one ingest.
 pub(super) struct Pull {
-    ingests: Ingests,
-    repository: Repository,
-    digest: Digest,
-    partial: Arc<Partial>,
+    pub(super) ingests: Ingests,
+    pub(super) repository: Repository,
+    pub(super) digest: Digest,
+    pub(super) partial: Arc<Partial>,
     open: Arc<Open>,
-    turn: Turn,
     // Pieces before this one have been offered.
     offered: u32,
     // Who has given bytes of it: a registry and its mirrors at most.
@@ -81,24 +91,14 @@ impl Pull {
         partial: Arc<Partial>,
         open: Arc<Open>,
     ) -> Self {
-        let turn = ingests.shared.turns.take();
-        Self {
-            ingests,
-            repository,
-            digest: *partial.digest(),
-            partial,
-            open,
-            turn,
-            offered: 0,
-            givers: Vec::new(),
-        }
+        Self { ingests, repository, digest: *partial.digest(), partial, open, offered: 0, givers: Vec::new() }
     }
 
-    /// Takes the blob from the answer `body`, or, without one, from the first piece that is not here.
-    pub(super) async fn run(mut self, body: Option<BlobBody>) {
+    /// Takes the blob from `supply` to its end.
+    pub(super) async fn run(mut self, supply: Supply) {
         let (started, size) = (Instant::now(), self.partial.layout().size());
         let metrics = self.ingests.shared.parts.metrics.clone();
-        match self.pull(body).await {
+        match self.pull(supply).await {
             Ok(()) => {
                 let seconds = started.elapsed().as_secs_f64();
                 tracing::info!(digest = %self.digest, repository = %self.repository, size, seconds, "ingested");
@@ -118,18 +118,38 @@ impl Pull {
         }
     }
 
-    async fn pull(&mut self, body: Option<BlobBody>) -> Result<(), PullError> {
-        // Pieces that an earlier try has left need not come again.
+    async fn pull(&mut self, supply: Supply) -> Result<(), PullError> {
+        // A place in the line of those who ask the origin, taken in the order in which they came.
+        let (body, turn) = match supply {
+            Supply::Origin(body) => (body, self.ingests.shared.turns.take()),
+            Supply::Kept(kept) => match self.fill(&*kept).await {
+                Ok(()) => return Ok(()),
+                Err(FillError::Pull(error)) => return Err(error),
+                Err(error) => {
+                    let reason = eagle_runtime::chain::chain(&error);
+                    tracing::info!(digest = %self.digest, reason, "the store broke off: the origin goes on");
+                    (None, self.ingests.shared.turns.take())
+                }
+            },
+        };
+        self.from_origin(body, turn).await
+    }
+
+    /// What an earlier try has left need not come again: it is offered, and the first byte that is missing said.
+    pub(super) async fn resume(&mut self) -> Result<u64, PullError> {
         self.partial.hash_present().await.map_err(PullError::Commit)?;
         self.offer();
-        let size = self.partial.layout().size();
-        let from =
-            self.partial.first_missing(0).map_or(size, |piece| self.partial.layout().range_of(piece).start);
+        let layout = self.partial.layout();
+        Ok(self.partial.first_missing(0).map_or(layout.size(), |piece| layout.range_of(piece).start))
+    }
+
+    async fn from_origin(&mut self, body: Option<BlobBody>, mut turn: Turn) -> Result<(), PullError> {
+        let (size, from) = (self.partial.layout().size(), self.resume().await?);
         let mut writer = Writer::new(self.partial.clone(), from, None);
         let (mut body, mut failures, mut last_byte) = (body.filter(|_| from == 0), 0, Instant::now());
         while writer.position() < size {
             let error = if let Some(body) = body.take() {
-                match self.drain(&mut writer, body, &mut last_byte).await {
+                match self.drain(&mut writer, body, &mut turn, &mut last_byte).await {
                     Ok(()) => continue,
                     Err(PullError::Origin(error)) => error,
                     Err(other) => return Err(other),
@@ -165,6 +185,7 @@ impl Pull {
         &mut self,
         writer: &mut Writer,
         mut body: BlobBody,
+        turn: &mut Turn,
         last: &mut Instant,
     ) -> Result<(), PullError> {
         let mut changed = self.partial.changed();
@@ -188,13 +209,13 @@ impl Pull {
             self.offer();
             *last = Instant::now();
             if writer.position() >= HEAD {
-                self.turn.wait().await;
+                turn.wait().await;
             }
         }
     }
 
     /// Shows agents and the swarm the pieces that have become readable.
-    fn offer(&mut self) {
+    pub(super) fn offer(&mut self) {
         while self.partial.is_verified(self.offered)
             // What another seeder has brought was checked against the list.
             && let Some(hash) =
@@ -207,7 +228,7 @@ impl Pull {
         }
     }
 
-    async fn finish(&mut self, writer: Writer) -> Result<(), PullError> {
+    pub(super) async fn finish(&mut self, writer: Writer) -> Result<(), PullError> {
         let whole = writer.finish().await.map_err(PullError::Write)?;
         // The last piece is withheld until the SHA-256 of the whole was right: only now is it shown.
         self.offer();

@@ -26,7 +26,7 @@ use super::asked::{Asked, Reach};
 use super::lead::{Guide, Lead, Name};
 use super::piece_list::End;
 use super::pour::{self, PourError, Pouring};
-use super::pull::Pull;
+use super::pull::{Pull, Supply};
 use super::{Ingests, Open, OpenError};
 
 /// Blobs shorter than this are fetched over HTTP: no swarm is worth their few pieces.
@@ -134,7 +134,9 @@ impl Relay {
                 tracing::warn!(%digest, %repository, seeder, "the owner is lost: going on from the registry");
                 metrics.relays_lost.inc();
                 self.open.fed_by_seeder(false);
-                Pull::new(self.ingests, self.repository, self.partial, self.open).run(None).await;
+                Pull::new(self.ingests, self.repository, self.partial, self.open)
+                    .run(Supply::Origin(None))
+                    .await;
             }
             Err(error) => {
                 let reason = eagle_runtime::chain::chain(&error);

@@ -38,6 +38,7 @@ const KEPT: &[(&str, &[&str], &str)] = &[
         &["eagle-control", "eagle-operator", "eagle-agent", "eagle-kind-tests"],
         "one channel, one adapter each",
     ),
+    ("aws-sdk-s3", &["eagle-blobs"], "whoever uses a store knows only `Store`"),
 ];
 
 /// Where the table stands for people.

@@ -64,6 +64,7 @@ impl Partial {
             piece_length: self.layout.piece_length(),
             hashes: given.map(|hashes| hashes.to_vec()).or_else(known).unwrap_or_default(),
             media_type: seal.media_type.filter(|text| text.len() <= MAX_MEDIA_TYPE),
+            repositories: Vec::new(),
         };
         let encoded = trailer.encode();
         self.file.write_all_at(&encoded, trailer.size)?;

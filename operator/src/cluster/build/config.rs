@@ -148,11 +148,17 @@ pub fn seeder(cluster: &ValidatedCluster) -> Result<Rendered, BuildError> {
         peer: Peer { listen: any(port::SEEDER_PEER), ..defaults.peer },
         limits: limits(&cluster.seeder_amounts),
         cache: store(SEEDER_STORE, &cluster.seeder_amounts),
+        store: cluster.bucket.store.clone(),
         origin: Origin { access: cluster.access, registries: cluster.registries.clone(), ..defaults.origin },
         telemetry: telemetry(cluster, port::SEEDER_ADMIN, &defaults.telemetry),
         ..SeederConfig::default()
     };
-    Rendered::new(Part::Seeder, &config)
+    let mut rendered = Rendered::new(Part::Seeder, &config)?;
+    if let Some((_, login)) = &cluster.bucket.login {
+        // The login is not in the file; another one means other Pods all the same.
+        rendered.hash = Digest::of(format!("{} {login}", rendered.hash).as_bytes()).hex();
+    }
+    Ok(rendered)
 }
 
 /// Of the trackers.

@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::config::SEEDER_STORE;
 use super::{pod, port};
 use crate::cluster::validate::ValidatedCluster;
+use crate::cluster::validate::bucket::LOGIN;
 use crate::meta::Part;
 
 const STORE: &str = "store";
@@ -27,7 +28,10 @@ pub(super) fn build(cluster: &ValidatedCluster, hash: &str) -> StatefulSet {
         pod::port("admin", port::SEEDER_ADMIN),
     ];
     let mounts = vec![pod::mount(STORE, SEEDER_STORE, false)];
-    let container = pod::container(cluster, Part::Seeder, &ports, &seeder.resources, mounts);
+    let mut container = pod::container(cluster, Part::Seeder, &ports, &seeder.resources, mounts);
+    if let Some((secret, _)) = &cluster.bucket.login {
+        container.env.get_or_insert_default().extend(LOGIN.map(|key| pod::secret_value(key, secret)));
+    }
     let (volumes, claims) = match seeder.storage.kind {
         StorageKind::Volume => (Vec::new(), Some(vec![claim(cluster)])),
         StorageKind::Ephemeral => (vec![scratch(cluster)], None),
