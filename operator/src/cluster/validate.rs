@@ -30,6 +30,8 @@ pub struct Settings {
     pub image: String,
     /// How agents reach the control channel.
     pub control_url: String,
+    /// The authorities by which they know the operator, PEM.
+    pub control_authorities: String,
 }
 
 /// An EagleCluster that can be built.
@@ -43,6 +45,8 @@ pub struct ValidatedCluster {
     pub image_pull_secrets: Vec<String>,
     /// How agents reach the control channel.
     pub control_url: String,
+    /// The authorities by which they know the operator, PEM.
+    pub control_authorities: String,
     /// The secret all members share.
     pub key: String,
     /// Which repositories are served.
@@ -121,6 +125,8 @@ pub fn validate(
     conflict(cluster, &references.others)?;
     let image = spec.image.clone().unwrap_or_else(|| settings.image.clone());
     let (registries, authorities) = registries(&spec.registries, references)?;
+    // Read where nodes are tainted; here it is only checked.
+    period("agent.readinessTaintTimeout", &spec.agent.readiness_taint_timeout)?;
     Ok(ValidatedCluster {
         owner: Owner {
             name: cluster.name_any(),
@@ -130,6 +136,7 @@ pub fn validate(
         image,
         image_pull_secrets: spec.image_pull_secrets.iter().map(|secret| secret.name.clone()).collect(),
         control_url: settings.control_url.clone(),
+        control_authorities: settings.control_authorities.clone(),
         key: references.key.clone().unwrap_or_else(|| references.fresh_key.clone()),
         access: match spec.access {
             SpecAccess::Anonymous => Access::Anonymous,
