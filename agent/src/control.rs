@@ -29,6 +29,7 @@ pub(crate) fn dial(
     let board = Arc::new(Board::new(facts.borrow().clone()));
     let dial = Dial {
         url: control.operator.clone(),
+        authority_file: control.ca_file.clone(),
         token_file: control.token_file.clone(),
         node: node(config),
         version: env!("CARGO_PKG_VERSION").to_owned(),

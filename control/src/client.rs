@@ -8,7 +8,8 @@ use eagle_core::backoff::Backoff;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::client::Grpc;
-use tonic::transport::{Channel, Endpoint};
+use tonic::metadata::AsciiMetadataValue;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Streaming};
 
 mod board;
@@ -22,8 +23,11 @@ use crate::{MAX_MESSAGE, PATH};
 /// Where and as whom to dial.
 #[derive(Clone, Debug)]
 pub struct Dial {
-    /// The operator, `http://HOST:PORT`.
+    /// The operator, `https://HOST:PORT`. Its certificate must be for HOST.
     pub url: String,
+    /// A file with the authorities that may have signed that certificate, PEM, read anew for every connection because
+    /// they change while the agent runs.
+    pub authority_file: PathBuf,
     /// A file with the node's token, read anew for every connection because the kubelet renews it.
     pub token_file: PathBuf,
     /// This node's name.
@@ -62,6 +66,18 @@ pub enum LinkError {
         #[source]
         source: std::io::Error,
     },
+    /// No such file, or not to be read.
+    #[error("cannot read the operator's authorities from {path}")]
+    Authority {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Without TLS whoever listens would have the node's token.
+    #[error("the operator's address does not begin with https://")]
+    Clear,
     /// The URL or the token has a character that cannot be sent.
     #[error("the operator's address or the token is malformed")]
     Malformed,
@@ -128,7 +144,7 @@ async fn open(
     dial: &Dial,
     board: &Board,
 ) -> Result<(mpsc::Sender<FromAgent>, Streaming<FromOperator>), LinkError> {
-    let mut grpc = Grpc::new(connect(&dial.url).await?)
+    let mut grpc = Grpc::new(connect(dial).await?)
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
     grpc.ready().await.map_err(LinkError::Connect)?;
@@ -140,7 +156,9 @@ async fn open(
     }
     let mut request = Request::new(ReceiverStream::new(messages));
     let bearer = format!("Bearer {}", token(&dial.token_file).await?);
-    let bearer = bearer.parse().map_err(|_| LinkError::Malformed)?;
+    let mut bearer: AsciiMetadataValue = bearer.parse().map_err(|_| LinkError::Malformed)?;
+    // Not remembered by either side's header compression: at the operator that would be a kilobyte for every agent.
+    bearer.set_sensitive(true);
     request.metadata_mut().insert("authorization", bearer);
     let path = http::uri::PathAndQuery::from_static(PATH);
     let codec = Pair::<FromAgent, FromOperator>::default();
@@ -148,9 +166,18 @@ async fn open(
     down.map(|response| (up, response.into_inner())).map_err(|status| LinkError::Stream(Box::new(status)))
 }
 
-async fn connect(url: &str) -> Result<Channel, LinkError> {
-    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| LinkError::Malformed)?;
+async fn connect(dial: &Dial) -> Result<Channel, LinkError> {
+    if !dial.url.starts_with("https://") {
+        return Err(LinkError::Clear);
+    }
+    let path = &dial.authority_file;
+    let authorities = tokio::fs::read(path).await;
+    let authorities = authorities.map_err(|source| LinkError::Authority { path: path.clone(), source })?;
+    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authorities));
+    let endpoint = Endpoint::from_shared(dial.url.clone()).map_err(|_| LinkError::Malformed)?;
     let endpoint = endpoint
+        .tls_config(tls)
+        .map_err(LinkError::Connect)?
         .connect_timeout(PATIENCE)
         .http2_keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(10))

@@ -14,14 +14,16 @@ use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use prost::Message;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 use tonic::server::{Grpc, StreamingService};
 use tonic::{Status, Streaming};
 
 pub use crate::codec::Encoded;
 use crate::codec::Pair;
 use crate::message::{FromAgent, FromOperator};
+use crate::tls::{Certificate, TlsError};
 use crate::{MAX_MESSAGE, PATH};
 
 /// What goes down one stream.
@@ -64,17 +66,42 @@ pub fn encode(message: &FromOperator) -> Encoded {
     Encoded(Bytes::from(message.encode_to_vec()))
 }
 
-/// Serves `link` on `listener` until the future is dropped.
+/// Longest handshake. Ten thousand agents that come back at once are some seconds of work for one processor, and those
+/// that lost patience come again.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Why nobody is served (any more).
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The certificate cannot be shown.
+    #[error("cannot serve TLS")]
+    Tls(#[source] TlsError),
+    /// The listener is of no use any more.
+    #[error("cannot accept connections")]
+    Accept(#[source] std::io::Error),
+}
+
+/// Serves `link` on `listener`, showing `certificate`, until the future is dropped.
 ///
-/// Guarantees: at most `bounds.connections` connections, one stream each; a connection's failure ends that connection.
-pub async fn serve<L: Link>(listener: TcpListener, link: Arc<L>, bounds: Bounds) -> std::io::Error {
+/// Guarantees: at most `bounds.connections` connections, those in their handshake included, one stream each; a
+/// connection's failure ends that connection.
+pub async fn serve<L: Link>(
+    listener: TcpListener,
+    certificate: &Certificate,
+    link: Arc<L>,
+    bounds: Bounds,
+) -> ServeError {
+    let acceptor = match certificate.acceptor() {
+        Ok(acceptor) => acceptor,
+        Err(error) => return ServeError::Tls(error),
+    };
     let places = Arc::new(Semaphore::new(bounds.connections));
     let mut tasks = tokio::task::JoinSet::new();
     loop {
         let (stream, address) = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
-                Err(error) if is_fatal(&error) => return error,
+                Err(error) if is_fatal(&error) => return ServeError::Accept(error),
                 Err(error) => {
                     // Out of descriptors or a connection that broke before it was accepted: the next one may do.
                     tracing::warn!(%error, "cannot accept an agent");
@@ -88,21 +115,34 @@ pub async fn serve<L: Link>(listener: TcpListener, link: Arc<L>, bounds: Bounds)
             tracing::warn!(%address, connections = bounds.connections, "too many agents: connection refused");
             continue;
         };
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%address, %error, "agent left at once");
-            continue;
-        }
-        let connection = connection(bounds).serve_connection(
-            TokioIo::new(stream),
-            TowerToHyperService::new(Service { link: Arc::clone(&link) }),
-        );
+        let (acceptor, link) = (acceptor.clone(), Arc::clone(&link));
         tasks.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%address, %error, "connection to an agent ended");
+            if let Err(error) = converse(stream, acceptor, link, bounds).await {
+                tracing::debug!(%address, error, "connection to an agent ended");
             }
             drop(place);
         });
     }
+}
+
+/// One connection, from its handshake to its end. Answers why it ended, if not in order.
+async fn converse<L: Link>(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    link: Arc<L>,
+    bounds: Bounds,
+) -> Result<(), String> {
+    stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    // In a box of its own, which is gone when the long part begins.
+    let handshake = Box::pin(tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)));
+    let stream = match handshake.await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(error.to_string()),
+        Err(_) => return Err(format!("no handshake within {HANDSHAKE:?}")),
+    };
+    let service = TowerToHyperService::new(Service { link });
+    let served = connection(bounds).serve_connection(TokioIo::new(stream), service);
+    served.await.map_err(|error| error.to_string())
 }
 
 fn is_fatal(error: &std::io::Error) -> bool {

@@ -11,6 +11,8 @@ use eagle_control::message::{
     from_operator,
 };
 use eagle_control::server::{Bounds, Down, Link, encode, serve};
+use eagle_control::tls::Certificate;
+use eagle_core::backoff::Backoff;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -58,49 +60,81 @@ fn report(phase: Phase) -> Report {
     Report { task: "t".into(), image: "nginx".into(), attempt: 1, phase: phase.into(), ..Report::default() }
 }
 
-async fn world(
-    token: &str,
-    lifetime: usize,
-) -> (Dial, mpsc::Receiver<from_agent::Kind>, tokio::task::JoinSet<()>, tempfile::TempDir) {
+struct World {
+    dial: Dial,
+    certificate: Certificate,
+    events: mpsc::Receiver<from_agent::Kind>,
+    tasks: tokio::task::JoinSet<()>,
+    _directory: tempfile::TempDir,
+}
+
+/// A certificate for 127.0.0.1 that is its own authority, and its key.
+fn made() -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+async fn world(token: &str, lifetime: usize) -> World {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
+    let url = format!("https://{}", listener.local_addr().unwrap());
     let (heard, events) = mpsc::channel(1024);
     let mut tasks = tokio::task::JoinSet::new();
+    let (chain, key) = made();
+    let certificate = Certificate::new(&chain, &key).unwrap();
+    let shown = certificate.clone();
     tasks.spawn(async move {
-        let error = serve(listener, Arc::new(Fake { heard, lifetime }), Bounds::default()).await;
+        let error = serve(listener, &shown, Arc::new(Fake { heard, lifetime }), Bounds::default()).await;
         panic!("{error}");
     });
     let directory = tempfile::tempdir().unwrap();
-    let token_file = directory.path().join("token");
+    let (token_file, authority_file) = (directory.path().join("token"), directory.path().join("ca.crt"));
     std::fs::write(&token_file, token).unwrap();
+    std::fs::write(&authority_file, chain).unwrap();
     let dial = Dial {
         url,
+        authority_file,
         token_file,
         node: "n1".into(),
         version: "test".into(),
-        backoff: Dial::BACKOFF,
+        backoff: Backoff { first: Duration::from_millis(20), longest: Duration::from_millis(100) },
         chance: || 0.5,
     };
-    (dial, events, tasks, directory)
+    World { dial, certificate, events, tasks, _directory: directory }
+}
+
+impl World {
+    /// An agent that keeps dialling.
+    fn agent(&mut self) -> Arc<Board> {
+        let board = Arc::new(Board::new(Facts { runtime: "containerd 2".into(), ..Facts::default() }));
+        let (dial, kept) = (self.dial.clone(), Arc::clone(&board));
+        self.tasks.spawn(async move { match keep(dial, kept).await {} });
+        board
+    }
+
+    /// The next greeting.
+    async fn hello(&mut self) -> eagle_control::message::Hello {
+        loop {
+            let event = timeout(SOON, self.events.recv()).await.unwrap().unwrap();
+            if let from_agent::Kind::Hello(hello) = event {
+                return hello;
+            }
+        }
+    }
 }
 
 #[tokio::test]
 async fn wants_go_down_and_reports_come_up() {
-    let (dial, mut events, mut tasks, _directory) = world("right\n", 100).await;
-    let board = Arc::new(Board::new(Facts { runtime: "containerd 2".into(), ..Facts::default() }));
+    let mut world = world("right\n", 100).await;
+    let board = world.agent();
     let mut wanted = board.desired();
-    tasks.spawn({
-        let board = Arc::clone(&board);
-        async move { match keep(dial, board).await {} }
-    });
     timeout(SOON, wanted.changed()).await.unwrap().unwrap();
     assert_eq!(wanted.borrow().as_deref(), Some(&desired()));
     assert_eq!(board.about_me().borrow().clone(), Some(welcome()));
 
-    let Some(from_agent::Kind::Hello(hello)) = timeout(SOON, events.recv()).await.unwrap() else { panic!() };
+    let hello = world.hello().await;
     assert_eq!((hello.node.as_str(), hello.facts.unwrap().runtime.as_str()), ("n1", "containerd 2"));
     board.report(report(Phase::Ready));
-    let Some(from_agent::Kind::Progress(progress)) = timeout(SOON, events.recv()).await.unwrap() else {
+    let Some(from_agent::Kind::Progress(progress)) = timeout(SOON, world.events.recv()).await.unwrap() else {
         panic!()
     };
     assert_eq!(progress.reports, vec![report(Phase::Ready)]);
@@ -109,33 +143,60 @@ async fn wants_go_down_and_reports_come_up() {
 #[tokio::test]
 async fn a_new_stream_begins_with_everything() {
     // Each stream ends after one message: the greeting.
-    let (dial, mut events, mut tasks, _directory) = world("right", 1).await;
-    let board = Arc::new(Board::new(Facts::default()));
+    let mut world = world("right", 1).await;
+    let board = world.agent();
     let mut wanted = board.desired();
-    tasks.spawn({
-        let board = Arc::clone(&board);
-        async move { match keep(dial, board).await {} }
-    });
     timeout(SOON, wanted.changed()).await.unwrap().unwrap();
     board.report(report(Phase::Ready));
-    let all_told = async {
-        loop {
-            if let Some(from_agent::Kind::Hello(hello)) = events.recv().await
-                && hello.reports == vec![report(Phase::Ready)]
-            {
-                return;
-            }
-        }
-    };
-    timeout(SOON, all_told).await.unwrap();
+    while world.hello().await.reports != vec![report(Phase::Ready)] {}
 }
 
 #[tokio::test]
 async fn without_the_right_token_nothing_is_said() {
-    let (dial, mut events, mut tasks, _directory) = world("wrong", 1).await;
-    let board = Arc::new(Board::new(Facts::default()));
+    let mut world = world("wrong", 1).await;
+    let board = world.agent();
     let wanted = board.desired();
-    tasks.spawn(async move { match keep(dial, board).await {} });
-    assert!(timeout(Duration::from_secs(1), events.recv()).await.is_err());
+    assert!(timeout(Duration::from_secs(1), world.events.recv()).await.is_err());
     assert!(!wanted.has_changed().unwrap());
+}
+
+#[tokio::test]
+async fn a_stranger_does_not_get_the_token() {
+    let mut world = world("right", 1).await;
+    // Somebody with a certificate for the same address, of an authority that the agent was not given.
+    let (chain, key) = made();
+    world.certificate.replace(&chain, &key).unwrap();
+    let _board = world.agent();
+    assert!(timeout(Duration::from_secs(1), world.events.recv()).await.is_err());
+
+    // The authority reaches the agent's file while it runs, and it is read for the next attempt.
+    std::fs::write(&world.dial.authority_file, chain).unwrap();
+    assert_eq!(world.hello().await.node, "n1");
+}
+
+#[tokio::test]
+async fn a_certificate_is_replaced_while_agents_come_and_go() {
+    // Each stream ends after its greeting, so that agents come again and again.
+    let mut world = world("right", 1).await;
+    let _board = world.agent();
+    world.hello().await;
+    let old = std::fs::read_to_string(&world.dial.authority_file).unwrap();
+    let (chain, key) = made();
+    // First both are trusted, then the new one is shown, then the old one is forgotten.
+    std::fs::write(&world.dial.authority_file, format!("{old}{chain}")).unwrap();
+    world.hello().await;
+    world.certificate.replace(&chain, &key).unwrap();
+    world.hello().await;
+    std::fs::write(&world.dial.authority_file, chain).unwrap();
+    world.hello().await;
+    world.hello().await;
+}
+
+#[tokio::test]
+async fn a_token_never_leaves_in_the_clear() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut world = world("right", 1).await;
+    world.dial.url = format!("http://{}", listener.local_addr().unwrap());
+    let _board = world.agent();
+    assert!(timeout(Duration::from_secs(1), listener.accept()).await.is_err(), "not even a connection");
 }

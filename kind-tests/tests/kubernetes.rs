@@ -9,3 +9,5 @@
 mod bed;
 #[path = "kubernetes/life.rs"]
 mod life;
+#[path = "kubernetes/taint.rs"]
+mod taint;

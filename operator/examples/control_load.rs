@@ -6,7 +6,7 @@
 
 #![allow(clippy::print_stdout, reason = "the measurement is this program's output")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -17,6 +17,8 @@ use clap::Parser;
 use eagle_control::client::{Board, Dial, keep};
 use eagle_control::message::{Facts, Phase, Report, Task, TaskImage};
 use eagle_control::server::{Bounds, serve};
+use eagle_control::tls::Certificate;
+use eagle_operator::authority::{AUTHORITIES, renew};
 use eagle_operator::control::Hub;
 use eagle_operator::control::identity::{Identity, ReviewError, Reviewer};
 use eagle_operator::control::link::Door;
@@ -78,12 +80,13 @@ async fn be_operator(args: &Args) -> Result<(), Failure> {
     let hub = Arc::new(Hub::default());
     hub.prime();
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let url = format!("http://{}", listener.local_addr()?);
+    let url = format!("https://{}", listener.local_addr()?);
+    let folder = tempfile::tempdir()?;
+    let certificate = certificate(folder.path())?;
     let door = Arc::new(Door::new(Arc::clone(&hub), Believer, Arc::new(|_| "zone-a".to_owned())));
-    tokio::spawn(async move { serve(listener, door, Bounds::default()).await });
+    tokio::spawn(async move { serve(listener, &certificate, door, Bounds::default()).await });
     let empty = memory("VmRSS")?;
 
-    let folder = tempfile::tempdir()?;
     let mut agents = Command::new(std::env::current_exe()?)
         .args(["--agents", &args.agents.to_string(), "--dial", &url, "--token"])
         .arg(folder.path())
@@ -134,6 +137,14 @@ async fn be_operator(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The operator's certificate; its authority is in `folder`.
+fn certificate(folder: &Path) -> Result<Certificate, Failure> {
+    let names = BTreeSet::from(["127.0.0.1".to_owned()]);
+    let made = renew(None, &names, Timestamp::now())?.ok_or("nothing was made")?;
+    std::fs::write(folder.join(AUTHORITIES), made.bundle())?;
+    Ok(Certificate::new(&made.shown.certificate, &made.shown.key)?)
+}
+
 /// One command to all: seconds until each agent had it, and until all reports of it were here.
 async fn command(
     hub: &Hub,
@@ -173,6 +184,7 @@ async fn be_agents(url: &str, folder: &Path, count: usize) -> Result<(), Failure
         std::fs::write(&token_file, &node)?;
         let dial = Dial {
             url: url.to_owned(),
+            authority_file: folder.join(AUTHORITIES),
             token_file,
             node,
             version: "load".to_owned(),

@@ -25,6 +25,7 @@ use kube::core::{DeserializeGuard, error_boundary};
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
+use tokio::sync::watch::Receiver;
 use tokio::time::Instant;
 
 use crate::apply::ApplyError;
@@ -43,7 +44,7 @@ pub mod validate;
 mod watch;
 
 pub use dereference::Dereferenced;
-pub use watch::{Parts, run};
+pub use watch::{Parts, WATCHES, run};
 
 /// The controller's name in events, metrics and field managers.
 pub const CONTROLLER: &str = "eaglecluster";
@@ -70,6 +71,8 @@ pub struct Cluster {
     pub image: String,
     /// How agents reach the control channel.
     pub control_url: String,
+    /// The authorities by which they know the operator, PEM.
+    pub authorities: Receiver<Arc<str>>,
     /// All EagleClusters.
     pub all: Store<Watched>,
     /// The agents that are connected.
@@ -211,6 +214,7 @@ impl Cluster {
             namespace: self.namespace.clone(),
             image: self.image.clone(),
             control_url: self.control_url.clone(),
+            control_authorities: self.authorities.borrow().to_string(),
         }
     }
 }

@@ -84,16 +84,18 @@ impl Election {
         Self { api: Api::namespaced(client, namespace), me, seen: None }
     }
 
+    /// One look: whether this replica leads from now on, because nobody else does.
+    pub async fn is_won(&mut self) -> bool {
+        let looked = self.round().await;
+        let looked = looked.inspect_err(
+            |error| tracing::warn!(error = %crate::report::text(error), "cannot look at the lease"),
+        );
+        matches!(looked, Ok(Some(_)))
+    }
+
     /// Waits until this replica is the leader.
-    pub async fn win(&mut self) -> Lease {
-        loop {
-            match self.round().await {
-                Ok(Some(lease)) => return lease,
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::warn!(error = %crate::report::text(&error), "cannot look at the lease");
-                }
-            }
+    pub async fn win(&mut self) {
+        while !self.is_won().await {
             tokio::time::sleep(TRY).await;
         }
     }

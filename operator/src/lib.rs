@@ -5,6 +5,8 @@
 //! | [`cluster`] | the controller of `EagleCluster`: dereference → validate → build → apply → status |
 //! | [`prefetch`] | the controller of `ImagePrefetch`: dereference → validate → plan → apply → status |
 //! | [`control`] | agents that dial in: what each is to have, what it reports |
+//! | [`authority`] | by what agents know the operator: certificates and when they are renewed |
+//! | [`taint`] | Pods wait for Eagle on nodes that join |
 //! | [`lease`] | one replica works, the others stand by |
 //! | [`rbac`] | what it may do, rule by rule |
 //! | [`uninstall`] | the end: EagleClusters deleted, agents waited for |
@@ -22,9 +24,11 @@ use eagle_runtime::context::Context;
 use eagle_runtime::tasks::{TaskError, Tasks};
 use kube::Client;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 pub mod apply;
 pub mod args;
+pub mod authority;
 pub mod clock;
 pub mod cluster;
 pub mod condition;
@@ -38,6 +42,8 @@ pub mod preflight;
 pub mod rbac;
 pub mod report;
 pub mod requeue;
+pub mod synced;
+pub mod taint;
 pub mod uninstall;
 
 pub use args::Args;
@@ -45,10 +51,16 @@ pub use args::Args;
 use clock::Clock;
 use control::Hub;
 use control::identity::ApiReviewer;
+use control::keys::{Keys, Place};
 use control::link::Door;
 use lease::Election;
 use nodes::Nodes;
 use report::{Metrics, Report};
+use synced::Synced;
+use taint::keeper::Keeper;
+
+/// What is waited for, besides watches, before the leader is ready.
+const KEYS: &str = "certificates";
 
 /// Why the operator ended.
 #[derive(Debug, thiserror::Error)]
@@ -86,9 +98,8 @@ pub async fn run(args: Args, context: Context) -> Result<(), OperatorError> {
     let client = Client::try_from(config).map_err(|error| OperatorError::Client(Box::new(error)))?;
     if let Some(seconds) = args.uninstall {
         let patience = Duration::from_secs(seconds);
-        return uninstall::uninstall(client, &args.namespace, patience)
-            .await
-            .map_err(OperatorError::Uninstall);
+        let left = uninstall::uninstall(client, &args.namespace, patience).await;
+        return left.map(|_| ()).map_err(OperatorError::Uninstall);
     }
     run_with(client, args, context).await
 }
@@ -100,18 +111,16 @@ pub async fn run_with(client: Client, args: Args, context: Context) -> Result<()
         checked = preflight::check(&client, preflight::PATIENCE) => checked.map_err(OperatorError::Preflight)?,
         () = stop.cancelled() => return Ok(()),
     }
-    // A replica that stands by is as ready as can be: otherwise a rolling update would wait for ever.
-    context.readiness.set("operator", true, "");
     // A name for this life alone: a restarted Pod has the name it had.
     let me = format!("{}/{:08x}", args.identity, rand::random::<u32>());
     let mut election = Election::new(client.clone(), &args.namespace, me);
     if !args.no_leader_election {
-        tracing::info!("standing by for the lease");
         tokio::select! {
-            _ = election.win() => tracing::info!("leading"),
+            () = stand_by(&mut election, &context) => {}
             () = stop.cancelled() => return Ok(()),
         }
     }
+    tracing::info!("leading");
     let lead = lead(client, &args, &context);
     if args.no_leader_election {
         return lead.await;
@@ -127,52 +136,118 @@ pub async fn run_with(client: Client, args: Args, context: Context) -> Result<()
     ended
 }
 
-/// What the leader does.
+/// Returns when this replica leads. One that stands by is as ready as can be: otherwise a rolling update would wait for
+/// ever. One that leads at once is not, see [`lead`].
+async fn stand_by(election: &mut Election, context: &Context) {
+    if !election.is_won().await {
+        tracing::info!("standing by for the lease");
+        context.readiness.set("operator", true, "");
+        election.win().await;
+    }
+}
+
+/// What the leader does. It is ready when it has seen everything there is once.
 async fn lead(client: Client, args: &Args, context: &Context) -> Result<(), OperatorError> {
     let stop = context.shutdown.token();
-    let hub = Arc::new(Hub::default());
-    let metrics = context.metrics.register("eagle_operator", Metrics::register);
-    let nodes = Nodes::new();
+    let watches = cluster::WATCHES.into_iter().chain(prefetch::WATCHES);
+    let synced =
+        Synced::new(context.readiness.clone(), watches.chain([nodes::WATCH, taint::keeper::WATCH, KEYS]));
+    context.readiness.set("operator", true, "");
+    let place = Place::new(client.clone(), &args.namespace, args.control_names(), Clock::system());
+    let keys = tokio::select! {
+        keys = Keys::begin(place) => keys,
+        () = stop.cancelled() => return Ok(()),
+    };
+    synced.done(KEYS);
+
     let listener = TcpListener::bind(args.control_listen).await;
     let listener =
         listener.map_err(|source| OperatorError::Listen { address: args.control_listen, source })?;
-    let report = |controller| Report::new(client.clone(), controller, &args.identity, metrics.clone());
-    let clusters = cluster::Parts {
-        client: client.clone(),
-        namespace: args.namespace.clone(),
-        image: args.image.clone(),
-        control_url: args.control_url(),
-        hub: Arc::clone(&hub),
-        report: report(cluster::CONTROLLER),
-        clock: Clock::system(),
+    let leader = Leader {
+        client,
+        args: args.clone(),
+        hub: Arc::new(Hub::default()),
+        metrics: context.metrics.register("eagle_operator", Metrics::register),
+        synced,
     };
-    let prefetches = prefetch::Parts {
-        client: client.clone(),
-        hub: Arc::clone(&hub),
-        nodes: nodes.store.clone(),
-        nodes_changed: nodes.changed.clone(),
-        report: report(prefetch::CONTROLLER),
-        clock: Clock::system(),
-    };
-    let reviewer = ApiReviewer::new(client.clone(), args.namespace.clone());
-    let door = Arc::new(Door::new(hub, reviewer, nodes::zone_of(&nodes.store)));
-
     let mut tasks = Tasks::until(stop.clone());
-    tasks.spawn("eaglecluster", cluster::run(clusters, stop.clone()));
-    tasks.spawn("imageprefetch", prefetch::run(prefetches, stop.clone()));
-    tasks.spawn("nodes", until(stop.clone(), nodes.run(client)));
-    tasks.spawn("control", async move {
-        tokio::select! {
-            error = serve(listener, door, Bounds::default()) => Err(error),
-            () = stop.cancelled() => Ok(()),
-        }
-    });
+    leader.begin(&mut tasks, &stop, keys, listener);
     tasks.join().await.map_err(OperatorError::Ended)
 }
 
-async fn until(stop: tokio_util::sync::CancellationToken, work: impl Future<Output = ()>) {
-    tokio::select! {
-        () = work => {}
-        () = stop.cancelled() => {}
+/// What the leader's tasks share.
+struct Leader {
+    client: Client,
+    args: Args,
+    hub: Arc<Hub>,
+    metrics: Metrics,
+    synced: Synced,
+}
+
+impl Leader {
+    fn begin(self, tasks: &mut Tasks, stop: &CancellationToken, keys: Keys, listener: TcpListener) {
+        let nodes = Nodes::new();
+        let reviewer = ApiReviewer::new(self.client.clone(), self.args.namespace.clone());
+        let door = Arc::new(Door::new(Arc::clone(&self.hub), reviewer, nodes::zone_of(&nodes.store)));
+        let (certificate, ended) = (keys.certificate(), stop.clone());
+        tasks.spawn("control", async move {
+            tokio::select! {
+                error = serve(listener, &certificate, door, Bounds::default()) => Err(error),
+                () = ended.cancelled() => Ok(()),
+            }
+        });
+        tasks.spawn("eaglecluster", cluster::run(self.clusters(&keys), stop.clone()));
+        tasks.spawn("imageprefetch", prefetch::run(self.prefetches(&nodes), stop.clone()));
+        tasks.spawn("taints", until(stop.clone(), self.taints(&nodes).run(self.synced.clone())));
+        tasks.spawn("nodes", until(stop.clone(), nodes.run(self.client, self.synced)));
+        tasks.spawn("keys", until(stop.clone(), keys.keep()));
     }
+
+    fn report(&self, controller: &'static str) -> Report {
+        Report::new(self.client.clone(), controller, &self.args.identity, self.metrics.clone())
+    }
+
+    fn clusters(&self, keys: &Keys) -> cluster::Parts {
+        cluster::Parts {
+            client: self.client.clone(),
+            namespace: self.args.namespace.clone(),
+            image: self.args.image.clone(),
+            control_url: self.args.control_url(),
+            authorities: keys.bundle(),
+            synced: self.synced.clone(),
+            hub: Arc::clone(&self.hub),
+            report: self.report(cluster::CONTROLLER),
+            clock: Clock::system(),
+        }
+    }
+
+    fn prefetches(&self, nodes: &Nodes) -> prefetch::Parts {
+        prefetch::Parts {
+            client: self.client.clone(),
+            synced: self.synced.clone(),
+            hub: Arc::clone(&self.hub),
+            nodes: nodes.store.clone(),
+            nodes_changed: nodes.changed.clone(),
+            report: self.report(prefetch::CONTROLLER),
+            clock: Clock::system(),
+        }
+    }
+
+    fn taints(&self, nodes: &Nodes) -> Keeper {
+        Keeper {
+            client: self.client.clone(),
+            nodes: nodes.store.clone(),
+            changed: nodes.changed.clone(),
+            hub: Arc::clone(&self.hub),
+            report: self.report(taint::keeper::CONTROLLER),
+            metrics: self.metrics.clone(),
+            clock: Clock::system(),
+        }
+    }
+}
+
+/// `work` until `stop`.
+async fn until<T>(stop: CancellationToken, work: impl Future<Output = T>) {
+    // What comes out of it, if anything, is of no use any more.
+    let _ = stop.run_until_cancelled(work).await;
 }

@@ -1,6 +1,6 @@
-//! The cluster's nodes: names, labels, ages. One watch for all who need them.
+//! The cluster's nodes: names, labels, ages, taints. One watch for all who need them.
 //!
-//! Of ten thousand nodes only metadata is fetched and only what is used is kept: some 10 MB instead of 100.
+//! Of a node only what is used is read and kept, some kilobyte instead of twenty: ten thousand nodes are some 10 MB.
 
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
@@ -8,28 +8,49 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Node;
-use kube::api::{Api, PartialObjectMeta};
+use k8s_openapi::api::core::v1::{Node, Taint};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::Api;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
+use serde::Deserialize;
 use tokio::sync::watch;
 
 use crate::control::link::ZoneOf;
+use crate::synced::Synced;
 
 /// The label with a node's zone.
 const ZONE: &str = "topology.kubernetes.io/zone";
+/// What is waited for before the leader is ready.
+pub const WATCH: &str = "nodes";
 
-/// A node's metadata.
-pub type NodeMeta = PartialObjectMeta<Node>;
+/// What is read of a node.
+#[derive(Clone, Debug, Default, Deserialize, kube::Resource)]
+#[resource(inherit = Node)]
+pub struct KnownNode {
+    /// Name, uid, version, age, labels.
+    pub metadata: ObjectMeta,
+    /// Its taints.
+    #[serde(default)]
+    pub spec: KnownSpec,
+}
+
+/// What is read of a node's spec.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct KnownSpec {
+    /// What keeps Pods off.
+    #[serde(default)]
+    pub taints: Vec<Taint>,
+}
 
 /// The nodes, as they are watched.
 pub struct Nodes {
     /// All of them.
-    pub store: Store<NodeMeta>,
-    /// Changes when one comes, goes, or gets other labels.
+    pub store: Store<KnownNode>,
+    /// Changes when one comes, goes, or gets other labels or taints.
     pub changed: watch::Receiver<()>,
-    writer: reflector::store::Writer<NodeMeta>,
+    writer: reflector::store::Writer<KnownNode>,
     change: watch::Sender<()>,
 }
 
@@ -42,11 +63,11 @@ impl Nodes {
     }
 
     /// Watches until the future is dropped.
-    pub async fn run(self, client: Client) {
-        let api: Api<NodeMeta> = Api::all(client);
+    pub async fn run(self, client: Client, synced: Synced) {
+        let api: Api<KnownNode> = Api::all(client);
         let events =
             watcher(api, watcher::Config::default()).default_backoff().modify(strip).reflect(self.writer);
-        let mut events = std::pin::pin!(events);
+        let mut events = std::pin::pin!(synced.watch(WATCH, events));
         let mut known: HashMap<String, u64> = HashMap::new();
         while let Some(event) = events.next().await {
             let news = match event {
@@ -76,7 +97,7 @@ impl Default for Nodes {
 }
 
 /// Finds a node's zone.
-pub fn zone_of(store: &Store<NodeMeta>) -> ZoneOf {
+pub fn zone_of(store: &Store<KnownNode>) -> ZoneOf {
     let store = store.clone();
     Arc::new(move |node| {
         let node = store.get(&ObjectRef::new(node));
@@ -84,7 +105,7 @@ pub fn zone_of(store: &Store<NodeMeta>) -> ZoneOf {
     })
 }
 
-fn strip(node: &mut NodeMeta) {
+fn strip(node: &mut KnownNode) {
     let labels = node.metadata.labels.take();
     let metadata = std::mem::take(&mut node.metadata);
     node.metadata.name = metadata.name;
@@ -94,9 +115,12 @@ fn strip(node: &mut NodeMeta) {
     node.metadata.labels = labels;
 }
 
-fn hash(node: &NodeMeta) -> u64 {
+fn hash(node: &KnownNode) -> u64 {
     let mut hasher = DefaultHasher::new();
     node.metadata.uid.hash(&mut hasher);
     node.metadata.labels.hash(&mut hasher);
+    for taint in &node.spec.taints {
+        (&taint.key, &taint.value, &taint.effect).hash(&mut hasher);
+    }
     hasher.finish()
 }

@@ -28,7 +28,7 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::control::Hub;
-use crate::nodes::NodeMeta;
+use crate::nodes::KnownNode;
 use crate::report::Report;
 use crate::requeue::{FLOOR, Failures, Pace};
 
@@ -43,7 +43,7 @@ mod watch;
 use dereference::Dereferenced;
 use plan::{Candidate, Run};
 use validate::ValidatedPrefetch;
-pub use watch::{Parts, run};
+pub use watch::{Parts, WATCHES, run};
 
 /// The controller's name in events, metrics and field managers.
 pub const CONTROLLER: &str = "imageprefetch";
@@ -65,7 +65,7 @@ pub struct Prefetch {
     /// The agents that are connected.
     pub hub: Arc<Hub>,
     /// The nodes.
-    pub nodes: Store<NodeMeta>,
+    pub nodes: Store<KnownNode>,
     /// Logs, events, counts.
     pub report: Report,
     /// Failures in a row.
@@ -235,7 +235,7 @@ impl Prefetch {
     }
 
     fn candidates(&self, validated: &ValidatedPrefetch) -> Vec<Candidate> {
-        let selected = |node: &NodeMeta| {
+        let selected = |node: &KnownNode| {
             let labels = node.labels();
             validated.selector.iter().all(|(key, value)| labels.get(key) == Some(value))
         };

@@ -82,14 +82,22 @@ pub const RULES: &[Rule] = &[
         "",
         "nodes",
         WATCH,
-        "prefetch, control: labels of nodes for selection and zones (metadata only)",
+        "prefetch, control, taint: nodes' labels for selection and zones, their taints",
+    ),
+    rule(
+        Scope::Cluster,
+        "",
+        "nodes",
+        &["patch"],
+        "taint: the readiness taint is put on nodes that join, and taken off; nothing else of a node is written",
     ),
     rule(
         Scope::Cluster,
         "apps",
         "deployments",
         &["get", "list", "watch"],
-        "prefetch/dereference: images of imagesFrom; the watch (metadata only) sees rollouts",
+        "prefetch/dereference: images of imagesFrom; the watch (metadata only) sees rollouts; control/keys: the operator's \
+         own, to which its Secret belongs",
     ),
     rule(
         Scope::Cluster,
@@ -142,7 +150,13 @@ pub const RULES: &[Rule] = &[
     ),
     rule(Scope::Own, "apps", "daemonsets", CHILD, "cluster/apply: agents"),
     rule(Scope::Own, "", "services", CHILD, "cluster/apply: names of seeders and trackers"),
-    rule(Scope::Own, "", "configmaps", CHILD, "cluster/apply: configuration of trackers"),
+    rule(
+        Scope::Own,
+        "",
+        "configmaps",
+        CHILD,
+        "cluster/apply: configuration of trackers, the control channel's authorities",
+    ),
     rule(Scope::Own, "", "serviceaccounts", CHILD, "cluster/apply: one for each part, without rights"),
     rule(
         Scope::Own,
@@ -163,7 +177,8 @@ pub const RULES: &[Rule] = &[
         "",
         "secrets",
         &["create", "get", "patch"],
-        "cluster/dereference, cluster/apply: the cluster key, configurations with logins, registries' logins and authorities",
+        "cluster/dereference, cluster/apply: the cluster key, configurations with logins, registries' logins and authorities; \
+         control/keys: the control channel's certificates",
     ),
     rule(Scope::Own, "", "pods", &["list"], "cluster/trouble: why Pods do not come up"),
     rule(
@@ -180,6 +195,14 @@ pub const RULES: &[Rule] = &[
         &["delete", "list"],
         "uninstall: every one is deleted",
     ),
+    rule(
+        Scope::Uninstall,
+        "",
+        "nodes",
+        &["list", "patch"],
+        "uninstall: the readiness taint is taken off; nodes that are down are not waited for",
+    ),
+    rule(Scope::Uninstall, "events.k8s.io", "events", &["create"], "uninstall: on which nodes Eagle is left"),
     rule(Scope::UninstallOwn, "apps", "daemonsets", &["list"], "uninstall: waits until they are gone"),
     rule(Scope::UninstallOwn, "", "pods", &["list"], "uninstall: as daemonsets"),
 ];

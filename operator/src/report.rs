@@ -26,10 +26,17 @@ pub struct Labels {
     outcome: &'static str,
 }
 
-/// What the controllers count.
+/// The label of the count of readiness taints.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TaintLabels {
+    action: &'static str,
+}
+
+/// What the operator counts.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     reconciles: Family<Labels, Counter>,
+    taints: Family<TaintLabels, Counter>,
 }
 
 impl Metrics {
@@ -37,7 +44,15 @@ impl Metrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register("reconciles", "Looks at an object, by how they ended", metrics.reconciles.clone());
+        let help =
+            "Readiness taints that were put on nodes, and taken off because the agent was ready or late";
+        registry.register("readiness_taints", help, metrics.taints.clone());
         metrics
+    }
+
+    /// A readiness taint was changed, or could not be.
+    pub fn taint(&self, action: &'static str) {
+        self.taints.get_or_create(&TaintLabels { action }).inc();
     }
 
     /// One look at an object of `controller` has ended.

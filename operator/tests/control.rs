@@ -2,13 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use eagle_control::client::{Board, Dial, keep};
 use eagle_control::message::{Desired, Facts, FromOperator, Phase, Report, Task, TaskImage, from_operator};
 use eagle_control::server::{Bounds, Encoded, serve};
+use eagle_control::tls::Certificate;
+use eagle_operator::authority::renew;
 use eagle_operator::control::Hub;
 use eagle_operator::control::identity::{Identity, ReviewError, Reviewer};
 use eagle_operator::control::link::Door;
@@ -130,18 +132,26 @@ async fn an_agent_speaks_for_its_own_node_alone() {
     let hub = Arc::new(Hub::default());
     hub.prime();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let names = BTreeSet::from(["127.0.0.1".to_owned()]);
+    let made = renew(None, &names, Timestamp::now()).unwrap().unwrap();
+    let certificate = Certificate::new(&made.shown.certificate, &made.shown.key).unwrap();
     let door = Door::new(Arc::clone(&hub), Tokens, Arc::new(|node| format!("zone of {node}")));
     let mut tasks = JoinSet::new();
-    tasks.spawn(async move { panic!("{}", serve(listener, Arc::new(door), Bounds::default()).await) });
+    tasks.spawn(async move {
+        panic!("{}", serve(listener, &certificate, Arc::new(door), Bounds::default()).await)
+    });
 
     let folder = tempfile::tempdir().unwrap();
+    let authority_file = folder.path().join("ca.crt");
+    std::fs::write(&authority_file, made.bundle()).unwrap();
     let mut boards = Vec::new();
     for (node, token) in [("n1", "main-agent n2"), ("n1", "nonsense"), ("n3", "main-agent n3")] {
         let token_file = folder.path().join(token);
         std::fs::write(&token_file, token).unwrap();
         let dial = Dial {
             url: url.clone(),
+            authority_file: authority_file.clone(),
             token_file,
             node: node.into(),
             version: "test".into(),

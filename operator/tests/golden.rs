@@ -106,7 +106,8 @@ fn validated_with(yaml: &str, references: &Dereferenced) -> Result<ValidatedClus
     let settings = Settings {
         namespace: "eagle-system".into(),
         image: "example.com/eagle:test".into(),
-        control_url: "http://eagle-operator.eagle-system.svc:7090".into(),
+        control_url: "https://eagle-operator.eagle-system.svc:7090".into(),
+        control_authorities: "AUTHORITIES".into(),
     };
     validate(&cluster, references, &settings)
 }
@@ -181,6 +182,7 @@ fn exactly_these_objects() {
         "Secret/north-key",
         "Secret/north-agent",
         "Secret/north-seeder",
+        "ConfigMap/north-control",
         "ConfigMap/north-tracker",
         "Service/north-seeder",
         "Service/north-tracker",

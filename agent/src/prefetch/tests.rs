@@ -13,6 +13,7 @@ use eagle_control::message::{
     from_operator,
 };
 use eagle_control::server::{Bounds, Down, Link, encode, serve};
+use eagle_control::tls::Certificate;
 use eagle_core::config::agent::AgentConfig;
 use eagle_core::config::period::Period;
 use eagle_core::config::seeder::SeederConfig;
@@ -140,13 +141,17 @@ impl World {
         config.cache.directory = directory.path().join("agent");
         config.cache.min_free = ByteSize(0);
         config.origin.registries = vec![registry.registry("r.test")];
-        config.control.operator = format!("http://{}", listener.local_addr().unwrap());
+        config.control.operator = format!("https://{}", listener.local_addr().unwrap());
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let certificate = Certificate::new(&made.cert.pem(), &made.signing_key.serialize_pem()).unwrap();
+        config.control.ca_file = directory.path().join("ca.crt");
+        std::fs::write(&config.control.ca_file, made.cert.pem()).unwrap();
         config.control.token_file = directory.path().join("token");
         std::fs::write(&config.control.token_file, "token").unwrap();
         let operator =
             Arc::new(Operator { desired: watch::Sender::default(), reports: watch::Sender::default() });
         let (mut tasks, link) = (tokio::task::JoinSet::new(), operator.clone());
-        tasks.spawn(async move { drop(serve(listener, link, Bounds::default()).await) });
+        tasks.spawn(async move { drop(serve(listener, &certificate, link, Bounds::default()).await) });
 
         let mirror: Arc<Mutex<Option<SocketAddr>>> = Arc::default();
         let asked = mirror.clone();

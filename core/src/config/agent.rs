@@ -144,8 +144,13 @@ impl Config for AgentConfig {
                 return Err(Wrong::new(key, format!("{url:?} is no base URL: write http://HOST:PORT")));
             }
         }
-        if !self.control.operator.is_empty() && !super::section::is_base_url(&self.control.operator) {
-            let problem = format!("{:?} is no base URL: write http://HOST:PORT", self.control.operator);
+        let operator = &self.control.operator;
+        if !operator.is_empty()
+            && !(operator.starts_with("https://") && super::section::is_base_url(operator))
+        {
+            let problem = format!(
+                "{operator:?} is no base URL with TLS: write https://HOST:PORT, because the node's token is sent there"
+            );
             return Err(Wrong::new("control.operator", problem));
         }
         if self.runtime.hosts == Hosts::Merge && !self.mirror.listen.ip().is_loopback() {

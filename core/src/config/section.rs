@@ -153,16 +153,23 @@ impl Default for Cache {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub struct Control {
-    /// Base URL of the operator's control channel, such as `http://eagle-operator.eagle-system.svc:7090`; empty: there
+    /// Base URL of the operator's control channel, such as `https://eagle-operator.eagle-system.svc:7090`; empty: there
     /// is no operator.
     pub operator: String,
+    /// The file with the certificate authorities, PEM, of which one must have signed the operator's certificate; read
+    /// anew for every connection.
+    pub ca_file: PathBuf,
     /// The file with the token that says which node this is; read anew for every connection.
     pub token_file: PathBuf,
 }
 
 impl Default for Control {
     fn default() -> Self {
-        Self { operator: String::new(), token_file: "/var/run/secrets/eagle/token".into() }
+        Self {
+            operator: String::new(),
+            ca_file: "/var/run/secrets/eagle/ca.crt".into(),
+            token_file: "/var/run/secrets/eagle/token".into(),
+        }
     }
 }
 

@@ -76,7 +76,8 @@ pub struct Agent {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub node_selector: BTreeMap<String, String>,
-    /// Which taints agents tolerate. Default: all of them, because a Pod on any node may start an image.
+    /// Which taints agents tolerate. Default: all of them, because a Pod on any node may start an image. The readiness
+    /// taint is tolerated always.
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub tolerations: Vec<Toleration>,
     /// The priority class of agents; they must be there before the Pods whose images they fetch.
@@ -96,6 +97,14 @@ pub struct Agent {
     pub admin_port: u16,
     /// How many agents are replaced at once when something changes. Pulls on their nodes go to the registry meanwhile.
     pub max_unavailable: CountOrShare,
+    /// Whether Pods wait for Eagle on nodes that join: the operator gives them the taint
+    /// `eagle-p2p.io/agent-not-ready:NoSchedule` as soon as it sees them. To leave no gap at all, have nodes registered
+    /// with it. It is taken off, whoever put it there, when the node's container runtime was seen to use its agent, and
+    /// after `readinessTaintTimeout` in any case. A node that has worked already never gets it.
+    pub readiness_taint: bool,
+    /// How long after it was created a node may keep that taint while its agent is not ready. Pods then start there, and
+    /// pull from the registry until it is.
+    pub readiness_taint_timeout: Period,
     /// What an agent asks for and may use.
     pub resources: Resources,
 }
@@ -114,6 +123,8 @@ impl Default for Agent {
             peer_port: 7060,
             admin_port: 7070,
             max_unavailable: CountOrShare::Share("10%".to_owned()),
+            readiness_taint: false,
+            readiness_taint_timeout: "2m".into(),
             resources: Resources {
                 requests: [request("cpu", "100m"), request("memory", "128Mi")].into(),
                 limits: [request("memory", "512Mi")].into(),

@@ -18,6 +18,7 @@ use eagle_control::message::{
     from_operator,
 };
 use eagle_control::server::{Bounds, Down, Link, encode, serve};
+use eagle_control::tls::Certificate;
 use eagle_core::config::agent::{AgentConfig, Hosts};
 use eagle_core::config::seeder::SeederConfig;
 use eagle_core::config::tracker::TrackerConfig;
@@ -160,9 +161,12 @@ async fn containerd_is_told_of_the_mirror_and_pulls_what_is_desired() {
     let seeder = Seeder::start(&seeder, &context).await.unwrap();
 
     let listener = TcpListener::bind(local()).await.unwrap();
-    let operator = format!("http://{}", listener.local_addr().unwrap());
+    let operator = format!("https://{}", listener.local_addr().unwrap());
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let certificate = Certificate::new(&made.cert.pem(), &made.signing_key.serialize_pem()).unwrap();
     let link = Arc::new(Operator { desired: watch::Sender::default(), reports: watch::Sender::default() });
-    let serving = tokio::spawn(serve(listener, link.clone(), Bounds::default()));
+    let served = link.clone();
+    let serving = tokio::spawn(async move { serve(listener, &certificate, served, Bounds::default()).await });
     let mut config = AgentConfig { node: "n1".into(), trackers, ..AgentConfig::default() };
     config.seeders = vec![format!("http://{}", seeder.api_address())];
     (config.mirror.listen, config.peer.listen) = (local(), local());
@@ -170,6 +174,8 @@ async fn containerd_is_told_of_the_mirror_and_pulls_what_is_desired() {
     config.cache.min_free = ByteSize(0);
     config.origin.registries = vec![registry.registry("team.invalid")];
     config.control.operator = operator;
+    config.control.ca_file = directory.path().join("ca.crt");
+    std::fs::write(&config.control.ca_file, made.cert.pem()).unwrap();
     config.control.token_file = directory.path().join("token");
     std::fs::write(&config.control.token_file, "token").unwrap();
     config.runtime.hosts = Hosts::Merge;

@@ -66,7 +66,7 @@ pub fn build(cluster: &ValidatedCluster) -> Result<Resources<Prepared>, BuildErr
         seeders: seeder::build(cluster, &seeder.hash),
         trackers: tracker::build(cluster, &tracker.hash),
         secrets: vec![config::key(cluster), agent.into_secret(cluster), seeder.into_secret(cluster)],
-        config_maps: vec![tracker.into_config_map(cluster)],
+        config_maps: vec![config::control(cluster), tracker.into_config_map(cluster)],
         services: [Part::Seeder, Part::Tracker].map(|part| service::build(cluster, part)).into(),
         network_policies: guard::network_policies(cluster),
         disruption_budgets: [Part::Seeder, Part::Tracker]

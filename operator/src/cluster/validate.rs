@@ -33,6 +33,8 @@ pub struct Settings {
     pub image: String,
     /// How agents reach the control channel.
     pub control_url: String,
+    /// The authorities by which they know the operator, PEM.
+    pub control_authorities: String,
 }
 
 /// An EagleCluster that can be built.
@@ -46,6 +48,8 @@ pub struct ValidatedCluster {
     pub image_pull_secrets: Vec<String>,
     /// How agents reach the control channel.
     pub control_url: String,
+    /// The authorities by which they know the operator, PEM.
+    pub control_authorities: String,
     /// The secret all members share.
     pub key: String,
     /// Which repositories are served.
@@ -128,6 +132,8 @@ pub fn validate(
     let (registries, mut authorities) = registries(&spec.registries, references)?;
     let bucket = bucket::validate(spec.seeder.storage.s3.as_ref(), references)?;
     authorities.extend(bucket.authority.clone());
+    // Read where nodes are tainted; here it is only checked.
+    period("agent.readinessTaintTimeout", &spec.agent.readiness_taint_timeout)?;
     Ok(ValidatedCluster {
         owner: Owner {
             name: cluster.name_any(),
@@ -137,6 +143,7 @@ pub fn validate(
         image,
         image_pull_secrets: spec.image_pull_secrets.iter().map(|secret| secret.name.clone()).collect(),
         control_url: settings.control_url.clone(),
+        control_authorities: settings.control_authorities.clone(),
         key: references.key.clone().unwrap_or_else(|| references.fresh_key.clone()),
         access: match spec.access {
             SpecAccess::Anonymous => Access::Anonymous,

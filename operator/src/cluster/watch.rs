@@ -11,8 +11,10 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{Api, PartialObjectMeta};
 use kube::runtime::controller::{self, Config, Controller};
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::watcher;
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
+use tokio::sync::watch::Receiver;
+use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{Cluster, Watched, failed, reconcile};
@@ -22,6 +24,7 @@ use crate::gather::gathered;
 use crate::meta::MANAGED_BY;
 use crate::report::Report;
 use crate::requeue::{Failures, Pace};
+use crate::synced::Synced;
 
 /// Looks at several objects at once, but never at more: each look is some twenty requests to the API server.
 const CONCURRENCY: u16 = 4;
@@ -29,6 +32,21 @@ const CONCURRENCY: u16 = 4;
 const COMINGS: Duration = Duration::from_millis(500);
 /// What agents report becomes part of a status this often at most.
 const REPORTS: Duration = Duration::from_secs(5);
+
+/// What is waited for before the leader is ready.
+pub const WATCHES: [&str; 9] = [
+    CLUSTERS,
+    RIVALS,
+    "daemonsets",
+    "statefulsets",
+    "services",
+    "configmaps",
+    "serviceaccounts",
+    "poddisruptionbudgets",
+    "networkpolicies",
+];
+const CLUSTERS: &str = "eagleclusters";
+const RIVALS: &str = "rivals of eagleclusters";
 
 /// What the controller is made of.
 pub struct Parts {
@@ -40,6 +58,10 @@ pub struct Parts {
     pub image: String,
     /// How agents reach the control channel.
     pub control_url: String,
+    /// The authorities by which they know the operator, PEM.
+    pub authorities: Receiver<Arc<str>>,
+    /// Learns when all there is has been seen.
+    pub synced: Synced,
     /// The agents that are connected.
     pub hub: Arc<Hub>,
     /// Logs, events, counts.
@@ -53,12 +75,16 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
     let clusters: Api<Watched> = Api::all(parts.client.clone());
     let controller = Controller::new(clusters.clone(), watcher::Config::default());
     let all = controller.store();
-    let controller = children(controller, &parts.client, &parts.namespace)
+    let synced = parts.synced;
+    let rivals = synced.watch(RIVALS, watcher(clusters, watcher::Config::default())).touched_objects();
+    let authorities = WatchStream::from_changes(parts.authorities.clone());
+    let controller = children(controller, &parts.client, &parts.namespace, &synced)
         // A change of one can end or begin a conflict of others.
-        .watches(clusters, watcher::Config::default(), {
+        .watches_stream(rivals, {
             let all = all.clone();
             move |changed| others(&all, &changed)
         })
+        .reconcile_all_on(authorities.map(|_| ()))
         .reconcile_all_on(gathered(parts.hub.facts_changed(), COMINGS, REPORTS))
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(async move { stop.cancelled().await });
@@ -67,6 +93,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
         namespace: parts.namespace,
         image: parts.image,
         control_url: parts.control_url,
+        authorities: parts.authorities,
         all: all.clone(),
         hub: parts.hub,
         report: parts.report,
@@ -79,26 +106,43 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
         |object, error, context| failed(&object, error, &context),
         Arc::clone(&context),
     );
-    results.for_each(|result| say(result, &all, &context.report)).await;
+    tokio::select! {
+        () = results.for_each(|result| say(result, &all, &context.report)) => {}
+        () = first_sync(&synced, &all) => {}
+    }
 }
 
-fn children(controller: Controller<Watched>, client: &Client, namespace: &str) -> Controller<Watched> {
-    // Of most kinds only the metadata: that one was changed is all there is to know.
-    fn of<K>(client: &Client, namespace: &str) -> Api<K>
-    where
-        K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
-    {
-        Api::namespaced(client.clone(), namespace)
+/// Never ends.
+async fn first_sync(synced: &Synced, all: &Store<Watched>) {
+    synced.store(CLUSTERS, all).await;
+    std::future::pending::<()>().await;
+}
+
+fn children(
+    controller: Controller<Watched>,
+    client: &Client,
+    namespace: &str,
+    synced: &Synced,
+) -> Controller<Watched> {
+    /// Adds the kind `K`, of which only the metadata is watched: that one was changed is all there is to know.
+    macro_rules! owning {
+        ($($name:literal $kind:ty),*) => {{
+            let ours = watcher::Config::default().labels(&format!("app.kubernetes.io/managed-by={MANAGED_BY}"));
+            controller$(.owns_stream({
+                let api: Api<PartialObjectMeta<$kind>> = Api::namespaced(client.clone(), namespace);
+                synced.watch($name, watcher(api, ours.clone())).touched_objects()
+            }))*
+        }};
     }
-    let ours = || watcher::Config::default().labels(&format!("app.kubernetes.io/managed-by={MANAGED_BY}"));
-    controller
-        .owns(of::<PartialObjectMeta<DaemonSet>>(client, namespace), ours())
-        .owns(of::<PartialObjectMeta<StatefulSet>>(client, namespace), ours())
-        .owns(of::<PartialObjectMeta<Service>>(client, namespace), ours())
-        .owns(of::<PartialObjectMeta<ConfigMap>>(client, namespace), ours())
-        .owns(of::<PartialObjectMeta<ServiceAccount>>(client, namespace), ours())
-        .owns(of::<PartialObjectMeta<PodDisruptionBudget>>(client, namespace), ours())
-        .owns(of::<PartialObjectMeta<NetworkPolicy>>(client, namespace), ours())
+    owning!(
+        "daemonsets" DaemonSet,
+        "statefulsets" StatefulSet,
+        "services" Service,
+        "configmaps" ConfigMap,
+        "serviceaccounts" ServiceAccount,
+        "poddisruptionbudgets" PodDisruptionBudget,
+        "networkpolicies" NetworkPolicy
+    )
 }
 
 fn others(all: &Store<Watched>, changed: &Watched) -> Vec<ObjectRef<Watched>> {

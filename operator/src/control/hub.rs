@@ -263,6 +263,13 @@ impl Hub {
         self.facts.subscribe()
     }
 
+    /// Whether the agent of `node` is connected and, if `proof` is asked for, its runtime was seen to use it.
+    pub fn is_ready(&self, node: &str, proof: bool) -> bool {
+        let state = self.state.lock();
+        let slot = state.nodes.get(node).filter(|slot| slot.live.is_some());
+        slot.is_some_and(|slot| slot.facts.mirror_verified || !proof)
+    }
+
     /// How many agents are connected.
     pub fn connected(&self) -> usize {
         self.state.lock().nodes.values().filter(|slot| slot.live.is_some()).count()

@@ -21,9 +21,10 @@ use super::{Prefetch, Watched, failed, reconcile};
 use crate::clock::Clock;
 use crate::control::Hub;
 use crate::gather::gathered;
-use crate::nodes::NodeMeta;
+use crate::nodes::KnownNode;
 use crate::report::Report;
 use crate::requeue::{Failures, Pace};
+use crate::synced::Synced;
 
 /// Objects looked at at once. A look without news costs no request.
 const CONCURRENCY: u16 = 16;
@@ -38,14 +39,28 @@ const WRITE: Duration = Duration::from_secs(2);
 /// What is remembered of objects that are gone is looked for this often.
 const SWEEP: Duration = Duration::from_mins(1);
 
+/// What is waited for before the leader is ready.
+pub const WATCHES: [&str; 6] = [
+    PREFETCHES,
+    DELETIONS,
+    "deployments",
+    "statefulsets of prefetches",
+    "daemonsets of prefetches",
+    "cronjobs",
+];
+const PREFETCHES: &str = "imageprefetches";
+const DELETIONS: &str = "deleted imageprefetches";
+
 /// What the controller is made of.
 pub struct Parts {
     /// The API server.
     pub client: Client,
+    /// Learns when all there is has been seen.
+    pub synced: Synced,
     /// The agents that are connected.
     pub hub: Arc<Hub>,
     /// The nodes.
-    pub nodes: Store<NodeMeta>,
+    pub nodes: Store<KnownNode>,
     /// Changes when a node comes, goes, or gets other labels.
     pub nodes_changed: watch::Receiver<()>,
     /// Logs, events, counts.
@@ -70,7 +85,8 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
         settle: Settle::new(Arc::clone(&parts.hub), parts.clock.now()),
         clock: parts.clock,
     });
-    let controller = workloads(controller, &parts.client, &all, &context)
+    let synced = parts.synced;
+    let controller = workloads(controller, &parts.client, &synced, |kind| users(&all, kind, &context))
         .reconcile_all_on(gathered(parts.nodes_changed, COMINGS, COMINGS))
         .reconcile_all_on(gathered(parts.hub.facts_changed(), COMINGS, COMINGS))
         .reconcile_on(reported(&parts.hub, &all))
@@ -83,46 +99,62 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
     );
     tokio::select! {
         () = results.for_each(|result| say(result, &all, &context.report)) => {}
-        () = settle(&context, &all) => {}
-        () = forget_deleted(&parts.client, &context) => {}
+        () = settle(&context, &all, &synced) => {}
+        () = forget_deleted(&parts.client, &context, &synced) => {}
         () = sweep(&context, &all) => {}
     }
 }
 
-fn workloads(
+/// Adds the kinds that a prefetch can take images from. Of each only the metadata is watched.
+fn workloads<F>(
     controller: Controller<Watched>,
     client: &Client,
+    synced: &Synced,
+    users: impl Fn(WorkloadKind) -> F,
+) -> Controller<Watched>
+where
+    F: Fn(&str, &str) -> Vec<ObjectRef<Watched>> + Send + Sync + 'static,
+{
+    macro_rules! watching {
+        ($($name:literal $kind:ident),*) => {
+            controller$(.watches_stream(
+                {
+                    let api: Api<PartialObjectMeta<$kind>> = Api::all(client.clone());
+                    synced.watch($name, watcher(api, watcher::Config::default())).touched_objects()
+                },
+                {
+                    let users = users(WorkloadKind::$kind);
+                    move |object: PartialObjectMeta<$kind>| {
+                        users(&object.namespace().unwrap_or_default(), &object.name_any())
+                    }
+                },
+            ))*
+        };
+    }
+    watching!(
+        "deployments" Deployment,
+        "statefulsets of prefetches" StatefulSet,
+        "daemonsets of prefetches" DaemonSet,
+        "cronjobs" CronJob
+    )
+}
+
+/// Finds the prefetches that take images from a workload of `kind`, which has changed.
+fn users(
     all: &Store<Watched>,
+    kind: WorkloadKind,
     context: &Arc<Prefetch>,
-) -> Controller<Watched> {
-    let users = |kind: WorkloadKind| {
-        let (all, context) = (all.clone(), Arc::clone(context));
-        move |namespace: String, name: String| {
-            let users = users(&all, kind, &namespace, &name);
-            context.workload_changed(&users);
-            users.into_iter().map(|(reference, _)| reference).collect::<Vec<_>>()
-        }
-    };
-    let any = watcher::Config::default;
-    let (deployment, stateful_set) = (users(WorkloadKind::Deployment), users(WorkloadKind::StatefulSet));
-    let (daemon_set, cron_job) = (users(WorkloadKind::DaemonSet), users(WorkloadKind::CronJob));
-    controller
-        .watches(Api::<PartialObjectMeta<Deployment>>::all(client.clone()), any(), move |object| {
-            deployment(object.namespace().unwrap_or_default(), object.name_any())
-        })
-        .watches(Api::<PartialObjectMeta<StatefulSet>>::all(client.clone()), any(), move |object| {
-            stateful_set(object.namespace().unwrap_or_default(), object.name_any())
-        })
-        .watches(Api::<PartialObjectMeta<DaemonSet>>::all(client.clone()), any(), move |object| {
-            daemon_set(object.namespace().unwrap_or_default(), object.name_any())
-        })
-        .watches(Api::<PartialObjectMeta<CronJob>>::all(client.clone()), any(), move |object| {
-            cron_job(object.namespace().unwrap_or_default(), object.name_any())
-        })
+) -> impl Fn(&str, &str) -> Vec<ObjectRef<Watched>> + Send + Sync + 'static + use<> {
+    let (all, context) = (all.clone(), Arc::clone(context));
+    move |namespace, name| {
+        let users = users_of(&all, kind, namespace, name);
+        context.workload_changed(&users);
+        users.into_iter().map(|(reference, _)| reference).collect()
+    }
 }
 
 /// The prefetches that take images from a workload, with their uids.
-fn users(
+fn users_of(
     all: &Store<Watched>,
     kind: WorkloadKind,
     namespace: &str,
@@ -168,7 +200,8 @@ fn reported(
 }
 
 /// Never ends.
-async fn settle(context: &Prefetch, all: &Store<Watched>) {
+async fn settle(context: &Prefetch, all: &Store<Watched>, synced: &Synced) {
+    synced.store(PREFETCHES, all).await;
     // An error would mean that the controller has ended, which ends this too.
     if all.wait_until_ready().await.is_ok() && context.nodes.wait_until_ready().await.is_ok() {
         context.settle.run(&all.state(), || context.nodes.len()).await;
@@ -177,9 +210,10 @@ async fn settle(context: &Prefetch, all: &Store<Watched>) {
 }
 
 /// What agents were told for an object ends with it. Never ends.
-async fn forget_deleted(client: &Client, context: &Prefetch) {
+async fn forget_deleted(client: &Client, context: &Prefetch, synced: &Synced) {
     let api: Api<PartialObjectMeta<eagle_crds::ImagePrefetch>> = Api::all(client.clone());
-    let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
+    let events = watcher(api, watcher::Config::default()).default_backoff();
+    let mut events = std::pin::pin!(synced.watch(DELETIONS, events));
     while let Some(event) = events.next().await {
         match event {
             Ok(watcher::Event::Delete(object)) => context.forget(&object.uid().unwrap_or_default()),

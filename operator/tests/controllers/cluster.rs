@@ -296,26 +296,4 @@ pub(crate) async fn deleted(api: FakeApi) {
     assert!(!api.names().iter().any(|name| name.contains("north-")), "{:?}", api.names());
 }
 
-macro_rules! scenarios {
-    ($($name:ident)*) => {
-        mod each {
-            $(
-                #[tokio::test(start_paused = true)]
-                async fn $name() {
-                    super::$name(crate::fake_api::FakeApi::new()).await;
-                }
-            )*
-        }
-
-        /// All of them, each in its world.
-        pub(crate) async fn all(worlds: &mut Vec<FakeApi>) {
-            $(
-                let api = FakeApi::new();
-                worlds.push(api.clone());
-                Box::pin($name(api)).await;
-            )*
-        }
-    };
-}
-
 scenarios!(made unschedulable repaired pruned key_stays unreadable conflict secrets invalid refused bounded deleted);

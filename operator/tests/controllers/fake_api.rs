@@ -205,7 +205,9 @@ impl FakeApi {
                 return status(404, "NotFound");
             }
         }
-        self.serve(verb, &path, &query, &body)
+        let merge =
+            parts.headers.get("content-type").is_some_and(|kind| kind == "application/merge-patch+json");
+        self.serve(if merge { "merge" } else { verb }, &path, &query, &body)
     }
 
     fn serve(&self, verb: &str, path: &Path, query: &BTreeMap<String, String>, body: &[u8]) -> Answer {
@@ -238,12 +240,25 @@ impl FakeApi {
                 }
                 whole(&self.store(place, &name, object))
             }
+            "merge" => self.merge(path, &name, &serde_json::from_slice(body).unwrap()),
             "patch" => self.patch(path, &name, &serde_json::from_slice(body).unwrap()),
             _ => match self.remove(place, &name) {
                 Some(object) => whole(&object),
                 None => status(404, "NotFound"),
             },
         }
+    }
+
+    /// A merge patch, with the version that was read if it names one.
+    fn merge(&self, path: &Path, name: &str, patch: &Value) -> Answer {
+        let known = self.state.lock().objects.get(&(path.place.clone(), name.to_owned())).cloned();
+        let Some(mut object) = known else { return status(404, "NotFound") };
+        let version = &patch["metadata"]["resourceVersion"];
+        if !version.is_null() && *version != object["metadata"]["resourceVersion"] {
+            return status(409, "Conflict");
+        }
+        merge(&mut object, patch);
+        whole(&self.store(&path.place, name, object))
     }
 
     fn patch(&self, path: &Path, name: &str, applied: &Value) -> Answer {
@@ -355,6 +370,21 @@ impl FakeApi {
             }
         });
         Response::new(BodyExt::boxed_unsync(StreamBody::new(stream)))
+    }
+}
+
+/// RFC 7396.
+fn merge(object: &mut Value, patch: &Value) {
+    let Some(fields) = patch.as_object() else {
+        *object = patch.clone();
+        return;
+    };
+    for (field, value) in fields {
+        if value.is_null() {
+            object.as_object_mut().unwrap().remove(field);
+        } else {
+            merge(&mut object[field], value);
+        }
     }
 }
 

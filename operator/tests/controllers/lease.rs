@@ -24,7 +24,7 @@ fn start(api: &FakeApi, name: &str) -> Replica {
         image: "example.com/eagle:test".into(),
         identity: name.into(),
         control_listen: "127.0.0.1:0".parse().unwrap(),
-        control_url: Some("http://127.0.0.1:1".into()),
+        control_url: Some("https://127.0.0.1:1".into()),
         admin_listen: "127.0.0.1:0".parse().unwrap(),
         log: "info".into(),
         no_leader_election: false,
@@ -82,6 +82,23 @@ pub(crate) async fn cut_off(api: FakeApi) {
     assert_ne!(holder, json!(""), "not given back: it might have been taken already");
 }
 
+/// A leader is ready when it has seen everything there is, and not before; who stands by is ready.
+pub(crate) async fn ready_when_all_is_seen(api: FakeApi) {
+    api.refuse("list", "nodes", true);
+    let one = start(&api, "one");
+    until_leads(&api, "one").await;
+    let waiting = "watches: waiting for the first sync of nodes";
+    api.until("all but nodes is seen", |_| (one.context.readiness.problems() == [waiting]).then_some(()))
+        .await;
+    let two = start(&api, "two");
+    api.until("ready to follow", |_| two.context.readiness.is_ready().then_some(())).await;
+    api.refuse("list", "nodes", false);
+    api.until("ready", |_| one.context.readiness.is_ready().then_some(())).await;
+    two.task.abort();
+    one.context.shutdown.trigger();
+    one.task.await.unwrap().unwrap();
+}
+
 /// All of them, each in its world.
 pub(crate) async fn all(worlds: &mut Vec<FakeApi>) {
     let api = FakeApi::new();
@@ -95,6 +112,11 @@ mod each {
     #[tokio::test(start_paused = true)]
     async fn handed_over() {
         super::handed_over(FakeApi::new()).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ready_when_all_is_seen() {
+        super::ready_when_all_is_seen(FakeApi::new()).await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -316,26 +316,4 @@ pub(crate) async fn overdue(api: FakeApi) {
     until_condition(&api, WEB, "Stalled", "DeadlineExceeded").await;
 }
 
-macro_rules! scenarios {
-    ($($name:ident)*) => {
-        mod each {
-            $(
-                #[tokio::test(start_paused = true)]
-                async fn $name() {
-                    super::$name(crate::fake_api::FakeApi::new()).await;
-                }
-            )*
-        }
-
-        /// All of them, each in its world.
-        pub(crate) async fn all(worlds: &mut Vec<FakeApi>) {
-            $(
-                let api = FakeApi::new();
-                worlds.push(api.clone());
-                Box::pin($name(api)).await;
-            )*
-        }
-    };
-}
-
 scenarios!(run rollout failing pull_secrets wrong suspended outlived handed_over nobody overdue);

@@ -7,11 +7,11 @@ use eagle_operator::control::identity::{ApiReviewer, Identity, Reviewer};
 use eagle_operator::preflight;
 use eagle_operator::rbac::{RULES, Scope};
 use eagle_operator::uninstall::uninstall;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::fake_api::{Asked, FakeApi};
 use crate::world::{OWN, pass};
-use crate::{cluster, lease, prefetch};
+use crate::{cluster, keys, lease, prefetch, taint};
 
 /// A right: scope, group, resource, verb.
 type Right = (Scope, String, String, String);
@@ -58,14 +58,23 @@ async fn uninstalled(api: FakeApi) {
         format!("api/v1/namespaces/{OWN}/pods/north-agent-x"),
     );
     for path in [&set, &pod] {
-        api.put(path, json!({ "metadata": { "labels": labels } }));
+        api.put(path, json!({ "metadata": { "labels": labels }, "spec": { "nodeName": "n1" } }));
     }
+    let ready = json!({ "conditions": [{ "type": "Ready", "status": "True" }] });
+    let taints = json!([{ "key": "eagle-p2p.io/agent-not-ready", "effect": "NoSchedule" }, { "key": "x", "effect": "NoExecute" }]);
+    let node = |status: &Value| json!({ "spec": { "taints": taints }, "status": status });
+    api.put("api/v1/nodes/n1", node(&ready));
     let error = uninstall(api.client(), OWN, Duration::from_secs(5)).await.unwrap_err();
     assert!(
         error.to_string().contains("still 2 Pods or DaemonSets")
             && error.to_string().contains("north-agent-x")
     );
     assert!(api.get(cluster).is_none());
+    assert_eq!(
+        api.get("api/v1/nodes/n1").unwrap()["spec"]["taints"],
+        json!([taints[1]]),
+        "nodes are free again"
+    );
 
     let waiting = tokio::spawn({
         let client = api.client();
@@ -76,7 +85,26 @@ async fn uninstalled(api: FakeApi) {
         assert!(!waiting.is_finished(), "{path} is still there");
         api.delete(path);
     }
-    waiting.await.unwrap().unwrap();
+    assert_eq!(waiting.await.unwrap().unwrap(), BTreeSet::new());
+
+    // Nodes that are silent or gone are not waited for, and named; the others are.
+    let unknown = json!({ "conditions": [{ "type": "Ready", "status": "Unknown" }] });
+    api.put("api/v1/nodes/n2", node(&unknown));
+    for (name, place) in [("a", "n1"), ("b", "n2"), ("c", "n3")] {
+        let pod = json!({ "metadata": { "labels": labels }, "spec": { "nodeName": place } });
+        api.put(&format!("api/v1/namespaces/{OWN}/pods/north-agent-{name}"), pod);
+    }
+    let waiting = tokio::spawn({
+        let client = api.client();
+        async move { uninstall(client, OWN, Duration::from_mins(4)).await }
+    });
+    pass(Duration::from_mins(1)).await;
+    assert!(!waiting.is_finished(), "n1 is up");
+    api.delete(&format!("api/v1/namespaces/{OWN}/pods/north-agent-a"));
+    assert_eq!(waiting.await.unwrap().unwrap(), BTreeSet::from(["n2".to_owned(), "n3".to_owned()]));
+    let events = api.of("events");
+    let left: Vec<_> = events.iter().filter(|event| event["reason"] == "EagleLeftBehind").collect();
+    assert_eq!((left.len(), &left[0]["regarding"]["kind"]), (2, &json!("Node")), "{events:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -91,6 +119,8 @@ async fn requests_are_rights() {
     cluster::all(&mut worlds).await;
     prefetch::all(&mut worlds).await;
     lease::all(&mut worlds).await;
+    taint::all(&mut worlds).await;
+    keys::all(&mut worlds).await;
     let last = FakeApi::new();
     uninstalled(last.clone()).await;
     let granted = granted();

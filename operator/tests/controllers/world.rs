@@ -9,7 +9,10 @@ use eagle_operator::clock::Clock;
 use eagle_operator::control::Hub;
 use eagle_operator::nodes::Nodes;
 use eagle_operator::report::{Metrics, Report};
+use eagle_operator::synced::Synced;
+use eagle_operator::taint::keeper::{self, Keeper};
 use eagle_operator::{cluster, prefetch};
+use eagle_runtime::readiness::Readiness;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use prost::Message;
 use serde_json::{Value, json};
@@ -37,18 +40,30 @@ impl Operator {
     pub(crate) fn start(api: &FakeApi) -> Self {
         let (hub, stop, client) = (Arc::new(Hub::default()), CancellationToken::new(), api.client());
         let report = |controller| Report::new(client.clone(), controller, "operator-0", Metrics::default());
-        let nodes = Nodes::new();
+        let (nodes, synced) = (Nodes::new(), Synced::new(Readiness::default(), []));
+        let taints = Keeper {
+            client: client.clone(),
+            nodes: nodes.store.clone(),
+            changed: nodes.changed.clone(),
+            hub: Arc::clone(&hub),
+            report: report(keeper::CONTROLLER),
+            metrics: Metrics::default(),
+            clock: clock(),
+        };
         let clusters = cluster::Parts {
             client: client.clone(),
             namespace: OWN.into(),
             image: "example.com/eagle:test".into(),
-            control_url: "http://eagle-operator:7090".into(),
+            control_url: "https://eagle-operator:7090".into(),
+            authorities: watch::Sender::new(Arc::from("AUTHORITIES")).subscribe(),
+            synced: synced.clone(),
             hub: Arc::clone(&hub),
             report: report(cluster::CONTROLLER),
             clock: clock(),
         };
         let prefetches = prefetch::Parts {
             client: client.clone(),
+            synced: synced.clone(),
             hub: Arc::clone(&hub),
             nodes: nodes.store.clone(),
             nodes_changed: nodes.changed.clone(),
@@ -58,15 +73,16 @@ impl Operator {
         let mut tasks = JoinSet::new();
         tasks.spawn(cluster::run(clusters, stop.clone()));
         tasks.spawn(prefetch::run(prefetches, stop.clone()));
-        tasks.spawn(nodes.run(client));
+        tasks.spawn(nodes.run(client, synced.clone()));
+        tasks.spawn(async move { match taints.run(synced).await {} });
         Self { hub, stop, tasks }
     }
 
     /// Ends it, in order.
     pub(crate) async fn stop(mut self) {
         self.stop.cancel();
-        // The watch of nodes has no end of its own.
-        while self.tasks.len() > 1 {
+        // The watch of nodes and the keeper of taints have no end of their own.
+        while self.tasks.len() > 2 {
             self.tasks.join_next().await.unwrap().unwrap();
         }
     }
@@ -87,7 +103,12 @@ pub(crate) async fn pass(time: Duration) {
 
 /// Tokio's time as the time of day.
 pub(crate) fn clock() -> Clock {
-    let (began, start) = (Instant::now(), Timestamp::from_second(1_767_225_600).unwrap());
+    clock_from(Instant::now())
+}
+
+/// It was the first of January 2026 at `began`.
+pub(crate) fn clock_from(began: Instant) -> Clock {
+    let start = Timestamp::from_second(1_767_225_600).unwrap();
     Clock::new(move || start + SignedDuration::try_from(began.elapsed()).unwrap())
 }
 
@@ -198,6 +219,13 @@ fn path(object: &Value) -> String {
     let namespace = text(&object["metadata"]["namespace"]).map(|name| format!("/namespaces/{name}"));
     let name = text(&object["metadata"]["name"]).unwrap();
     format!("{group}{}/{resource}/{name}", namespace.unwrap_or_default())
+}
+
+/// A node that has joined at `created`, with these taints.
+pub(crate) fn put_joined(api: &FakeApi, name: &str, created: Timestamp, taints: &Value) {
+    let metadata =
+        json!({ "name": name, "creationTimestamp": created.to_string(), "labels": { "pool": "general" } });
+    api.put(&format!("api/v1/nodes/{name}"), json!({ "metadata": metadata, "spec": { "taints": taints } }));
 }
 
 /// A node with a zone.

@@ -8,16 +8,18 @@ use eagle_crds::eagle_cluster::node_part::Hosts;
 use eagle_crds::value::CountOrShare;
 use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetSpec, DaemonSetUpdateStrategy, RollingUpdateDaemonSet};
 use k8s_openapi::api::core::v1::{
-    ContainerPort, HostPathVolumeSource, PodSecurityContext, ProjectedVolumeSource,
-    ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+    ConfigMapProjection, ContainerPort, HostPathVolumeSource, KeyToPath, PodSecurityContext,
+    ProjectedVolumeSource, ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::config::{AGENT_CACHE, TOKEN_DIRECTORY};
+use super::config::{AGENT_CACHE, TOKEN_DIRECTORY, control_name};
 use super::pod;
+use crate::authority::AUTHORITIES;
 use crate::cluster::validate::ValidatedCluster;
 use crate::control::AUDIENCE;
 use crate::meta::Part;
+use crate::taint;
 
 /// The DaemonSet.
 pub(super) fn build(cluster: &ValidatedCluster, hash: &str) -> DaemonSet {
@@ -34,7 +36,7 @@ pub(super) fn build(cluster: &ValidatedCluster, hash: &str) -> DaemonSet {
     spec.host_network = Some(true);
     spec.dns_policy = Some("ClusterFirstWithHostNet".to_owned());
     spec.node_selector = (!agent.node_selector.is_empty()).then(|| agent.node_selector.clone());
-    spec.tolerations = (!agent.tolerations.is_empty()).then(|| agent.tolerations.clone());
+    spec.tolerations = Some(taint::tolerated(&agent.tolerations));
     spec.priority_class_name = Some(agent.priority_class_name.clone());
     spec.security_context = Some(PodSecurityContext {
         run_as_user: Some(0),
@@ -67,7 +69,7 @@ fn host(cluster: &ValidatedCluster) -> (Vec<Volume>, Vec<VolumeMount>) {
     let mut volumes = vec![
         path("cache", &cluster.agent.cache.host_path, "DirectoryOrCreate"),
         path("runtime", socket_directory, "Directory"),
-        token(),
+        identity(cluster),
     ];
     let mut mounts = vec![
         pod::mount("cache", AGENT_CACHE, false),
@@ -97,9 +99,10 @@ fn path(name: &str, path: &str, type_: &str) -> Volume {
     }
 }
 
-/// The token that tells the operator which node this is. The API server does not take it.
-fn token() -> Volume {
-    let source = VolumeProjection {
+/// The token that tells the operator which node this is, and that the API server does not take; and by which authorities
+/// an agent knows the operator. Both change while the agent runs.
+fn identity(cluster: &ValidatedCluster) -> Volume {
+    let token = VolumeProjection {
         service_account_token: Some(ServiceAccountTokenProjection {
             audience: Some(AUDIENCE.to_owned()),
             expiration_seconds: Some(3600),
@@ -107,10 +110,22 @@ fn token() -> Volume {
         }),
         ..VolumeProjection::default()
     };
+    let authorities = VolumeProjection {
+        config_map: Some(ConfigMapProjection {
+            name: control_name(&cluster.owner.name),
+            items: Some(vec![KeyToPath {
+                key: AUTHORITIES.to_owned(),
+                path: AUTHORITIES.to_owned(),
+                ..KeyToPath::default()
+            }]),
+            ..ConfigMapProjection::default()
+        }),
+        ..VolumeProjection::default()
+    };
     Volume {
         name: "token".to_owned(),
         projected: Some(ProjectedVolumeSource {
-            sources: Some(vec![source]),
+            sources: Some(vec![token, authorities]),
             ..ProjectedVolumeSource::default()
         }),
         ..Volume::default()

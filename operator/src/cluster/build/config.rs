@@ -17,6 +17,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 
 use super::{BuildError, port, service};
+use crate::authority::AUTHORITIES;
 use crate::cluster::dereference::{KEY, key_name};
 use crate::cluster::validate::{Amounts, ValidatedCluster};
 use crate::meta::Part;
@@ -81,6 +82,20 @@ pub fn key(cluster: &ValidatedCluster) -> Secret {
     }
 }
 
+/// The name of the ConfigMap with the control channel's authorities, of the EagleCluster `name`.
+pub fn control_name(name: &str) -> String {
+    format!("{name}-control")
+}
+
+/// By which authorities agents know the operator. No part of their configuration: it changes while they run.
+pub fn control(cluster: &ValidatedCluster) -> ConfigMap {
+    ConfigMap {
+        metadata: cluster.owner.meta(control_name(&cluster.owner.name), Some(Part::Agent)),
+        data: Some(BTreeMap::from([(AUTHORITIES.to_owned(), cluster.control_authorities.clone())])),
+        ..ConfigMap::default()
+    }
+}
+
 /// Of the agents. Which node and zone it is on, each learns from its environment.
 pub fn agent(cluster: &ValidatedCluster) -> Result<Rendered, BuildError> {
     let defaults = AgentConfig::default();
@@ -107,6 +122,7 @@ pub fn agent(cluster: &ValidatedCluster) -> Result<Rendered, BuildError> {
         runtime: runtime(&cluster.runtime),
         control: Control {
             operator: cluster.control_url.clone(),
+            ca_file: format!("{TOKEN_DIRECTORY}/{AUTHORITIES}").into(),
             token_file: format!("{TOKEN_DIRECTORY}/token").into(),
         },
         telemetry: telemetry(cluster, cluster.agent.admin_port, &defaults.telemetry),

@@ -18,6 +18,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::config::Rendered;
 use crate::cluster::validate::{AUTHORITY_DIRECTORY, AUTHORITY_KEY, ValidatedCluster};
 use crate::meta::{HASH_ANNOTATION, Part};
+use crate::taint;
 
 /// The user of parts that need no root: distroless images' `nonroot`.
 const NOBODY: i64 = 65532;
@@ -78,7 +79,8 @@ pub(super) fn place(spec: &mut PodSpec, cluster: &ValidatedCluster, part: Part, 
     spec.topology_spread_constraints =
         Some(vec![spread(&placement.zone_key), spread("kubernetes.io/hostname")]);
     spec.node_selector = (!placement.node_selector.is_empty()).then(|| placement.node_selector.clone());
-    spec.tolerations = (!placement.tolerations.is_empty()).then(|| placement.tolerations.clone());
+    // On a cluster whose first nodes all have the taint somebody must begin.
+    spec.tolerations = Some(taint::tolerated(&placement.tolerations));
     spec.priority_class_name.clone_from(&placement.priority_class_name);
     spec.security_context = Some(PodSecurityContext {
         run_as_non_root: Some(true),
