@@ -4,6 +4,7 @@
 //! fleets need no addresses of their own and a test reaches into one only through [`network::Namespace::connect`].
 
 pub mod containerd;
+pub mod content;
 pub mod cri;
 pub mod disk;
 pub mod docker;
@@ -19,3 +20,4 @@ pub mod process;
 pub mod registry;
 pub mod server;
 pub mod site;
+pub mod software;

@@ -166,8 +166,8 @@ impl Part {
     }
 
     /// Ends it as a power cut would.
-    pub fn kill(&self) {
-        *self.process.lock() = None;
+    pub fn kill(&self) -> anyhow::Result<()> {
+        self.process.lock().take().map_or(Ok(()), |mut process| process.kill())
     }
 
     /// Does something with its process; fails if it was ended.
