@@ -1,3 +1,5 @@
+//! Pushes to a real registry, open and behind a login.
+
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
