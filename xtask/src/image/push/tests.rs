@@ -7,7 +7,6 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 
 use super::super::executable::Executable;
 use super::super::executable::tests::elf;
@@ -92,8 +91,7 @@ impl Registry {
             command.arg("--authfile").arg(file);
         }
         let raw = successful(command.arg(format!("docker://{}/{name}", self.host)).output().unwrap()).stdout;
-        let hex: String = Sha256::digest(raw).iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("sha256:{hex}")
+        layout::digest(&raw)
     }
 }
 
