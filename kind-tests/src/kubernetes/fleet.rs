@@ -31,6 +31,8 @@ use ::eagle::demo::image::ImageSpec;
 
 /// The label by which Pods find the nodes that are for them.
 const ROLE: &str = "eagle-test/role";
+/// Takes a node out of its zone.
+const ZONE: &str = "topology.kubernetes.io/zone-";
 /// The directory of agents' caches on their nodes.
 const CACHE: &str = "/var/lib/eagle";
 /// What an agent's disk has beyond its quota: room for an index and for a blob that is on its way out.
@@ -68,7 +70,9 @@ impl Kubernetes {
         let mut disks = Vec::new();
         for (number, node) in cluster.nodes().iter().enumerate() {
             let role = if number < usize::from(NODES) { "worker" } else { "server" };
-            cluster.kubectl().run(&["label", "node", node.name(), &format!("{ROLE}={role}")]).await?;
+            // In no zone, as the nodes of the other fleets: between zones nobody needs to ask an outsider.
+            let label = format!("{ROLE}={role}");
+            cluster.kubectl().run(&["label", "node", node.name(), &label, ZONE]).await?;
             if role == "worker" {
                 disks.push(Disk::at(node.machine().mount(CACHE, QUOTA + SPARE)?));
             }
