@@ -13,6 +13,7 @@ use futures::future::join_all;
 use crate::fleet::Image;
 use crate::netns::containerd::{Pulled, Way};
 use crate::netns::site::{Settings, Site};
+use crate::netns::software::Software;
 use crate::say;
 
 mod cpu;
@@ -71,6 +72,12 @@ struct Args {
     /// Write the result as JSON (`-`: to standard output)
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// The containerd that the nodes run
+    #[arg(long, default_value = "containerd", value_name = "PATH")]
+    containerd: PathBuf,
+    /// containerd fetches layers in parts of 1 MiB, three at once (2.1 and later)
+    #[arg(long, conflicts_with = "no_unpack")]
+    chunked: bool,
     /// Where everything is kept while it runs
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     directory: PathBuf,
@@ -147,7 +154,9 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
         directory: args.directory.clone(),
         keep: args.keep,
     };
-    let site = Site::start(&settings).await.context("the site")?;
+    let software = Software::at(&args.containerd)?;
+    let software = if args.chunked { software.chunked()? } else { software };
+    let site = Site::start_with(&software, &settings).await.context("the site")?;
     let direct = direct(&site, args, 0, &[0]).await.context("one direct pull")?;
     let all: Vec<usize> = (0..site.nodes.len()).collect();
     let direct_all = if args.direct_all || args.scenario == Scenario::Small {

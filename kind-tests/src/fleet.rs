@@ -1,8 +1,8 @@
 //! A fleet: nodes with container runtimes, a registry, and Eagle between them, as scenarios see it.
 //!
-//! Two stand behind it. [`local::Local`] is Eagle's own objects in this process with a fake registry and a fake runtime
-//! around them; [`crate::netns::fleet::Netns`] is the executable, a real registry and real containerds. What a scenario
-//! cannot say to both of them is not here.
+//! Three stand behind it. [`local::Local`] is Eagle's own objects in this process with a fake registry and a fake runtime
+//! around them; [`crate::netns::fleet::Netns`] is the executable, a real registry and real containerds;
+//! [`crate::kubernetes::fleet::Kubernetes`] is a whole cluster. What a scenario cannot say to all of them is not here.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -9,6 +9,8 @@ pub mod authority;
 pub mod cluster;
 pub mod control;
 pub mod eagle;
+pub mod fleet;
+pub mod given;
 pub mod kubectl;
 pub mod machine;
 pub mod node;

@@ -1,7 +1,7 @@
 //! Whole Eagle under test: fleets of nodes that pull real images, and scenarios that any fleet can play.
 //!
 //! A [`fleet`] is in this process, or, by [`netns`], in network namespaces of one Linux machine, each with a container
-//! runtime of its own. [`scenarios`] are written once for both. [`kubernetes`] runs a whole cluster on such nodes.
+//! runtime of its own, or, by [`kubernetes`], a whole cluster on such nodes. [`scenarios`] are written once for all.
 //! Nothing here is part of Eagle; nothing of Eagle is replaced here.
 
 pub mod bench;

@@ -5,6 +5,7 @@
 
 pub mod bucket;
 pub mod containerd;
+pub mod content;
 pub mod cri;
 pub mod disk;
 pub mod docker;
@@ -20,3 +21,4 @@ pub mod process;
 pub mod registry;
 pub mod server;
 pub mod site;
+pub mod software;

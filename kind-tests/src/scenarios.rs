@@ -21,6 +21,7 @@ pub mod client;
 pub mod liar;
 pub mod loss;
 pub mod origin;
+pub mod play;
 pub mod pull;
 pub mod room;
 mod stall;

@@ -13,6 +13,7 @@ use super::machine::Machine;
 use super::node::Node;
 use super::workload::publish_sandbox;
 use crate::netns::site::{Settings, Site};
+use crate::say;
 use crate::wait::until;
 
 /// Longest wait until a node is ready.
@@ -20,7 +21,7 @@ const READY: Duration = Duration::from_mins(3);
 /// Kubelets and containerds watch more files than a machine's default allows to one user.
 const WATCHES: (&str, u32) = ("/proc/sys/fs/inotify/max_user_instances", 4096);
 
-/// A running cluster. Everything is removed when it is dropped.
+/// A running cluster. Everything is removed when it is dropped, unless `$EAGLE_KEEP` is set.
 #[derive(Debug)]
 pub struct Cluster {
     // In the order in which they are to end.
@@ -45,6 +46,9 @@ impl Cluster {
             cluster.admit(node)?;
         }
         cluster.ready().await?;
+        if keep() {
+            say(&format!("it stays until the next run: {}", cluster.way_in()));
+        }
         Ok(cluster)
     }
 
@@ -64,6 +68,16 @@ impl Cluster {
     /// Its nodes.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// How a person reaches its API.
+    fn way_in(&self) -> String {
+        let (network, kubeconfig) = (self.control.namespace().path(), self.kubectl().kubeconfig());
+        format!(
+            "nsenter --net={} env KUBECONFIG={} kubectl get pods -A",
+            network.display(),
+            kubeconfig.display()
+        )
     }
 
     async fn node(&self, number: u8) -> anyhow::Result<Node> {

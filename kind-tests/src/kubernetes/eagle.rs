@@ -9,6 +9,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::cluster::Cluster;
+use super::kubectl::Kubectl;
 use super::node::{CERTS, Node};
 use crate::fleet::REGISTRY;
 use crate::netns::server::Server;
@@ -26,6 +27,8 @@ const ADMIN: u16 = 7070;
 pub struct Pod {
     /// Its name.
     pub name: String,
+    /// What no other Pod, before or after it, is called.
+    pub uid: String,
     /// The node that it is on.
     pub node: String,
     /// Its address.
@@ -38,52 +41,55 @@ pub struct Pod {
     pub restarts: u64,
 }
 
-/// Pushes the image that `cargo xtask image` has made, as registry.test/eagle:`tag`.
+/// The name of Eagle's image in a cluster of our own.
+pub fn image(tag: &str) -> String {
+    format!("{REGISTRY}/eagle:{tag}")
+}
+
+/// Pushes the image that `cargo xtask image` has made, as [`image`] of `tag`.
 pub async fn push_image(cluster: &Cluster, tag: &str) -> anyhow::Result<()> {
     let layout = image_layout()?;
     cluster.site.registry.push_layout(&layout, "eagle", tag).await
 }
 
-/// Installs both charts, or changes what they installed; the operator and all parts run the image `tag`.
-pub async fn install(cluster: &Cluster, tag: &str) -> anyhow::Result<()> {
+/// Installs both charts, or changes what they installed; the operator and all parts run `image`, `REPOSITORY:TAG`.
+pub async fn install(kubectl: &Kubectl, image: &str) -> anyhow::Result<()> {
+    let (repository, tag) =
+        image.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).with_context(|| {
+            format!("{image:?} is no image with a tag, such as registry.example.com/eagle:0.1.0")
+        })?;
     let charts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../helm");
     let chart = |name: &str| charts.join(name).display().to_string();
     let (crds, eagle) = (chart("eagle-crds"), chart("eagle"));
-    let (repository, tag) = (format!("image.repository={REGISTRY}/eagle"), format!("image.tag={tag}"));
+    let (repository, tag) = (format!("image.repository={repository}"), format!("image.tag={tag}"));
     let wait = ["--wait", "--timeout", "120s"];
     let crds = ["upgrade", "--install", "eagle-crds", &crds, "--namespace", NAMESPACE, "--create-namespace"];
-    cluster.kubectl().helm(&[&crds[..], &wait].concat()).await?;
-    let eagle = [
-        "upgrade",
-        "--install",
-        "eagle",
-        &eagle,
-        "--namespace",
-        NAMESPACE,
-        "--set",
-        &repository,
-        "--set",
-        &tag,
-    ];
-    cluster.kubectl().helm(&[&eagle[..], &wait].concat()).await?;
+    kubectl.helm(&[&crds[..], &wait].concat()).await?;
+    let eagle = ["upgrade", "--install", "eagle", &eagle, "--namespace", NAMESPACE];
+    let values = ["--set", &repository, "--set-string", &tag];
+    kubectl.helm(&[&eagle[..], &values, &wait].concat()).await?;
     Ok(())
 }
 
 /// Removes what [`install`] installed.
-pub async fn uninstall(cluster: &Cluster) -> anyhow::Result<()> {
+pub async fn uninstall(kubectl: &Kubectl) -> anyhow::Result<()> {
     for release in ["eagle", "eagle-crds"] {
         let uninstall = ["uninstall", release, "--namespace", NAMESPACE, "--wait", "--timeout", "120s"];
-        cluster.kubectl().helm(&uninstall).await?;
+        kubectl.helm(&uninstall).await?;
     }
     Ok(())
 }
 
+/// How the parts reach the registry of `cluster`: its name does not resolve.
+pub fn registries(cluster: &Cluster) -> Value {
+    json!([{ "host": REGISTRY, "endpoint": cluster.site.registry.endpoint() }])
+}
+
 /// An EagleCluster for a cluster without storage, with `spec` beside what that needs.
-pub fn eagle_cluster(cluster: &Cluster, spec: &Value) -> Value {
+pub fn eagle_cluster(spec: &Value) -> Value {
     let mut object = json!({
         "apiVersion": "eagle-p2p.io/v1alpha1", "kind": "EagleCluster", "metadata": { "name": NAME },
         "spec": {
-            "registries": [{ "host": REGISTRY, "endpoint": cluster.site.registry.endpoint() }],
             "seeder": {
                 "storage": { "kind": "Ephemeral", "size": "2Gi" },
                 "resources": { "requests": { "cpu": "10m", "memory": "64Mi" }, "limits": { "memory": "512Mi" } },
@@ -97,9 +103,9 @@ pub fn eagle_cluster(cluster: &Cluster, spec: &Value) -> Value {
 }
 
 /// The Pods of `part`: agent, seeder, tracker or operator.
-pub async fn pods(cluster: &Cluster, part: &str) -> anyhow::Result<Vec<Pod>> {
+pub async fn pods(kubectl: &Kubectl, part: &str) -> anyhow::Result<Vec<Pod>> {
     let selector = format!("app.kubernetes.io/component={part}");
-    let list = cluster.kubectl().get(&["pods", "--namespace", NAMESPACE, "--selector", &selector]).await?;
+    let list = kubectl.get(&["pods", "--namespace", NAMESPACE, "--selector", &selector]).await?;
     let items = list["items"].as_array().context("no list of Pods")?;
     // One that is not placed yet has no address.
     Ok(items.iter().filter_map(pod).collect())
@@ -110,6 +116,7 @@ fn pod(object: &Value) -> Option<Pod> {
     let ready = conditions.iter().any(|each| each["type"] == "Ready" && each["status"] == "True");
     Some(Pod {
         name: object["metadata"]["name"].as_str()?.to_owned(),
+        uid: object["metadata"]["uid"].as_str()?.to_owned(),
         node: object["spec"]["nodeName"].as_str()?.to_owned(),
         address: object["status"]["podIP"].as_str()?.parse().ok()?,
         image: object["spec"]["containers"][0]["image"].as_str()?.to_owned(),
@@ -132,7 +139,21 @@ async fn bytes_of(node: &Node) -> anyhow::Result<Bytes> {
     let address = SocketAddr::from((namespace.address(), ADMIN));
     let server = Server { from: namespace.clone(), address };
     let answer = server.get("/metrics").await?.expect(StatusCode::OK)?;
-    let text = std::str::from_utf8(&answer.body)?;
+    bytes_in(std::str::from_utf8(&answer.body)?)
+}
+
+/// As [`bytes`], by node, asked by way of the API server.
+pub async fn bytes_by_api(kubectl: &Kubectl) -> anyhow::Result<BTreeMap<String, Bytes>> {
+    let mut all = BTreeMap::new();
+    for agent in pods(kubectl, "agent").await? {
+        let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{}:{ADMIN}/proxy/metrics", agent.name);
+        let shown = kubectl.raw(&path).await.and_then(|text| bytes_in(&text));
+        all.insert(agent.node.clone(), shown.with_context(|| format!("the agent of {}", agent.node))?);
+    }
+    Ok(all)
+}
+
+fn bytes_in(text: &str) -> anyhow::Result<Bytes> {
     let of = |source: &str| {
         let name = format!("eagle_agent_blob_bytes_total{{source=\"{source}\"}} ");
         let value = text.lines().find_map(|line| line.strip_prefix(&name));
@@ -165,15 +186,15 @@ fn read_below(directory: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) -> anyho
     Ok(())
 }
 
-/// `$EAGLE_IMAGE`, or `image` in the target directory that this very program is in.
+/// `$EAGLE_IMAGE_LAYOUT`, or `image` in the target directory that this very program is in.
 fn image_layout() -> anyhow::Result<PathBuf> {
-    if let Some(path) = std::env::var_os("EAGLE_IMAGE") {
+    if let Some(path) = std::env::var_os("EAGLE_IMAGE_LAYOUT") {
         return Ok(path.into());
     }
     let own = std::env::current_exe().context("cannot tell where this program is")?;
     // target/PROFILE/deps/TEST
     let target = own.ancestors().nth(3).context("a program without a target directory")?;
     let layout = target.join("image");
-    ensure!(layout.is_dir(), "no {}: run `cargo xtask image`, or set EAGLE_IMAGE", layout.display());
+    ensure!(layout.is_dir(), "no {}: run `cargo xtask image`, or set EAGLE_IMAGE_LAYOUT", layout.display());
     Ok(layout)
 }

@@ -26,6 +26,11 @@ impl Kubectl {
         Self { from, kubeconfig: kubeconfig.to_owned(), home: home.to_owned() }
     }
 
+    /// The file that says where the cluster is.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
     /// Runs kubectl; what it says.
     pub async fn run(&self, arguments: &[&str]) -> anyhow::Result<String> {
         self.tool("kubectl", arguments, None).await
@@ -55,7 +60,7 @@ impl Kubectl {
     }
 
     async fn tool(&self, tool: &str, arguments: &[&str], input: Option<String>) -> anyhow::Result<String> {
-        let program = tools::program(tool)?;
+        let program = tools::client(tool);
         let mut command = match &self.from {
             Some(namespace) => {
                 let mut command = enter(namespace);
@@ -81,4 +86,11 @@ impl Kubectl {
         ensure!(output.status.success(), "{}: {}", shown(), errors.trim());
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
+}
+
+/// Whether an object's controller says that it is ready, for its present generation.
+pub fn is_ready(object: &Value) -> bool {
+    let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.any(|each| each["type"] == "Ready" && each["status"] == "True")
+        && object["status"]["observedGeneration"] == object["metadata"]["generation"]
 }

@@ -73,6 +73,17 @@ impl Machine {
         Process::start(place, &self.namespace, name, &Output { out: &log, errors: &log }, inside)
     }
 
+    /// Mounts a file system in memory, of `bytes` bytes, at `path`; where it is as seen from outside.
+    pub fn mount(&self, path: &str, bytes: u64) -> anyhow::Result<PathBuf> {
+        let (holder, size) = (self.holder.id().to_string(), format!("size={bytes}"));
+        let place = self.outside(path);
+        std::fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;
+        self.namespace
+            .run(&format!("nsenter --target {holder} --mount mount -t tmpfs -o {size} tmpfs {path}"))?;
+        // The mount is in the machine's own tree, which a process of it leads to.
+        Ok(PathBuf::from(format!("/proc/{holder}/root{path}")))
+    }
+
     /// Its network.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace

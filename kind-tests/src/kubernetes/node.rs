@@ -1,6 +1,6 @@
 //! A node: containerd, kubelet and kube-proxy on a machine, and the network of its Pods.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -9,10 +9,12 @@ use super::control::{Control, DNS, DOMAIN, SERVICES};
 use super::machine::Machine;
 use super::tools;
 use super::workload::SANDBOX;
-use crate::netns::containerd::snapshotter;
+use crate::fleet::Image;
+use crate::netns::content::Content;
 use crate::netns::cri::Cri;
 use crate::netns::place::Place;
 use crate::netns::process::Process;
+use crate::netns::software::snapshotter;
 use crate::wait::wait;
 
 /// Where all Pods are; node `n` has those at 10.10.n.
@@ -33,6 +35,7 @@ pub struct Node {
     proxy: Process,
     containerd: Process,
     cri: Cri,
+    content: Content,
 }
 
 impl Node {
@@ -86,7 +89,8 @@ impl Node {
             "--conntrack-max-per-core=0".to_owned(),
         ];
         let proxy = machine.run(place, "kube-proxy", &flags.each_ref().map(String::as_str))?;
-        Ok(Self { machine, number, kubelet, proxy, containerd, cri })
+        let content = Content::of(&machine.outside("/var/lib/containerd"));
+        Ok(Self { machine, number, kubelet, proxy, containerd, cri, content })
     }
 
     /// Its machine.
@@ -102,6 +106,26 @@ impl Node {
     /// What brings another machine's packets to its Pods.
     pub fn route(&self) -> String {
         format!("ip route replace 10.10.{}.0/24 via {}", self.number, self.machine.namespace().address())
+    }
+
+    /// Its runtime pulls `image`, as the kubelet would make it; how long that took.
+    pub async fn pull(&self, image: &Image) -> anyhow::Result<Duration> {
+        let started = Instant::now();
+        self.cri.pull(&image.reference, None).await?;
+        let took = started.elapsed();
+        self.content.ensure_has(&image.reference, &image.made)?;
+        Ok(took)
+    }
+
+    /// Its runtime forgets `image`; returns when nothing of it is left.
+    pub async fn remove(&self, image: &Image) -> anyhow::Result<()> {
+        self.cri.remove(&image.reference).await?;
+        self.content.gone(&image.made).await
+    }
+
+    /// What its runtime has received.
+    pub fn content(&self) -> &Content {
+        &self.content
     }
 
     /// Whether its runtime has `image`, ready to run.
@@ -188,6 +212,8 @@ fn kubelet_config(machine: &Machine, control: &Control) -> anyhow::Result<String
         "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
         "cgroupDriver": "cgroupfs", "cgroupRoot": format!("/{}", machine.group()),
         "enforceNodeAllocatable": ["pods"], "failSwapOn": false, "failCgroupV1": false,
+        // What ends is back soon, however often a test ends it; unless told, the tenth time takes five minutes.
+        "crashLoopBackOff": { "maxContainerRestartPeriod": "1s" },
         // What a machine may not lower is left as it is.
         "oomScoreAdj": 0,
         "authentication": {

@@ -14,6 +14,12 @@ pub fn directory() -> anyhow::Result<PathBuf> {
     Ok(cache.join("tools/bin"))
 }
 
+/// `name` as it is pinned here, or, if that is not built, whatever answers to that name: clusters that somebody else has
+/// made are talked to by somebody else's programs too.
+pub fn client(name: &str) -> String {
+    program(name).unwrap_or_else(|_| name.to_owned())
+}
+
 /// The program `name`.
 pub fn program(name: &str) -> anyhow::Result<String> {
     let path = directory()?.join(name);

@@ -1,18 +1,17 @@
 //! A node's container runtime: a real containerd with directories, a socket and registry hosts of its own.
 
 use std::fmt::Write as _;
-use std::fs::{read_dir, read_to_string};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use eagle_core::digest::Digest;
-use rustix::fs::statfs;
 
+use super::content::Content;
 use super::cri::{Cri, Login};
 use super::network::Namespace;
 use super::place::Place;
 use super::process::{Output, Process, enter};
+use super::software::Software;
 use crate::wait::wait;
 use ::eagle::demo::image::Made;
 
@@ -20,8 +19,6 @@ use ::eagle::demo::image::Made;
 const START: Duration = Duration::from_secs(20);
 /// Longest wait until something of a pull is there.
 const PULL: Duration = Duration::from_mins(4);
-/// Longest wait until a removed image's blobs are gone.
-const REMOVE: Duration = Duration::from_secs(30);
 
 /// A running containerd.
 #[derive(Debug)]
@@ -29,6 +26,7 @@ pub struct Containerd {
     process: Process,
     namespace: Namespace,
     directory: PathBuf,
+    content: Content,
     cri: Cri,
 }
 
@@ -54,19 +52,24 @@ pub struct Pulled {
 }
 
 impl Containerd {
-    /// Starts one. It pulls from `hosts` in that order ([`Containerd::set_hosts`]).
-    pub async fn start(place: &Place, namespace: Namespace, hosts: &[String]) -> anyhow::Result<Self> {
+    /// Starts one that is `software`. It pulls from `hosts` in that order ([`Containerd::set_hosts`]).
+    pub async fn start(
+        software: &Software,
+        place: &Place,
+        namespace: Namespace,
+        hosts: &[String],
+    ) -> anyhow::Result<Self> {
         let directory = place.directory().join(namespace.part());
         std::fs::create_dir_all(&directory)?;
-        std::fs::write(directory.join("config.toml"), config(&directory))
-            .context("cannot write config.toml")?;
+        let config = software.config(&directory, &directory.join("certs.d"));
+        std::fs::write(directory.join("config.toml"), config).context("cannot write config.toml")?;
         set_hosts(&directory, hosts)?;
         let (out, errors) = (directory.join("out"), directory.join("errors"));
         let output = Output { out: &out, errors: &errors };
         let file = directory.join("config.toml").display().to_string();
         // Its mounts are its own and go when it ends.
-        let command =
-            ["unshare", "--mount", "--propagation", "private", "containerd", "-l", "warn", "-c", &file];
+        let program = software.program().display().to_string();
+        let command = ["unshare", "--mount", "--propagation", "private", &program, "-l", "warn", "-c", &file];
         let mut process = Process::start(place, &namespace, "containerd", &output, command)?;
         let socket = directory.join("c.sock");
         let cri = wait(START, "containerd to answer", async || {
@@ -74,7 +77,8 @@ impl Containerd {
             Ok(Cri::connect(&socket).await.ok())
         })
         .await?;
-        Ok(Self { process, namespace, directory, cri })
+        let content = Content::of(&directory.join("data"));
+        Ok(Self { process, namespace, directory, content, cri })
     }
 
     /// Its process.
@@ -109,7 +113,7 @@ impl Containerd {
         };
         let (mut first_byte, mut half) = (None, None);
         let first = wait(PULL, "a first byte", async || {
-            Ok(self.has_layer_bytes(&made.layers).then(|| started.elapsed()))
+            Ok(self.content.has_begun(&made.layers).then(|| started.elapsed()))
         });
         // A runtime reads each layer in order: what it has received is what can be read of it.
         let before = self.received();
@@ -128,9 +132,7 @@ impl Containerd {
                 seen = &mut readable, if half.is_none() => half = Some(seen?),
             }
         };
-        for layer in &made.layers {
-            ensure!(self.blobs().join(layer.hex()).is_file(), "{image} was pulled without its layer {layer}");
-        }
+        self.content.ensure_has(image, made)?;
         Ok(Pulled { took, first_byte, half })
     }
 
@@ -147,44 +149,13 @@ impl Containerd {
     /// Removes `image`; returns when its blobs are gone, so that the next pull asks for every one of them.
     pub async fn remove(&self, image: &str, made: &Made) -> anyhow::Result<()> {
         self.cri.remove(image).await?;
-        wait(REMOVE, "a removed image's blobs to go", async || {
-            Ok((!made.layers.iter().any(|layer| self.blobs().join(layer.hex()).is_file())).then_some(()))
-        })
-        .await
+        self.content.gone(made).await
     }
 
     /// Bytes in its content store: blobs, and what has come of those that are on their way.
     pub fn received(&self) -> u64 {
-        // Files come and go while a pull runs: what is gone has become a blob or is no longer wanted.
-        let sizes = |files: Vec<PathBuf>| {
-            files.iter().flat_map(|file| file.metadata()).map(|data| data.len()).sum::<u64>()
-        };
-        sizes(entries(&self.blobs()))
-            + sizes(self.ingests().into_iter().map(|ingest| ingest.join("data")).collect())
+        self.content.received()
     }
-
-    fn has_layer_bytes(&self, layers: &[Digest]) -> bool {
-        let begun = |ingest: &PathBuf| ingest.join("data").metadata().is_ok_and(|data| data.len() > 0);
-        let of_layer = |ingest: &PathBuf| {
-            read_to_string(ingest.join("ref"))
-                .is_ok_and(|name| layers.iter().any(|layer| name.contains(&layer.hex())))
-        };
-        self.ingests().iter().any(|ingest| begun(ingest) && of_layer(ingest))
-            || layers.iter().any(|layer| self.blobs().join(layer.hex()).is_file())
-    }
-
-    fn blobs(&self) -> PathBuf {
-        self.directory.join("data/io.containerd.content.v1.content/blobs/sha256")
-    }
-
-    fn ingests(&self) -> Vec<PathBuf> {
-        entries(&self.directory.join("data/io.containerd.content.v1.content/ingest"))
-    }
-}
-
-/// What is in `directory`; nothing while it is not there.
-fn entries(directory: &Path) -> Vec<PathBuf> {
-    read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
 /// The registry's own address stands last and as `server`: otherwise containerd would ask for the registry by name.
@@ -199,50 +170,3 @@ fn set_hosts(directory: &Path, hosts: &[String]) -> anyhow::Result<()> {
     std::fs::write(&new, text)?;
     std::fs::rename(new, folder.join("hosts.toml")).context("cannot write hosts.toml")
 }
-
-/// Plugins that look for kernel features or directories that a test machine may lack are off. Pods are not run.
-fn config(directory: &Path) -> String {
-    let place = |name: &str| format!("{:?}", directory.join(name).display().to_string());
-    let off = [
-        "snapshotter.v1.devmapper",
-        "snapshotter.v1.btrfs",
-        "snapshotter.v1.zfs",
-        "snapshotter.v1.aufs",
-        "internal.v1.opt",
-    ]
-    .map(|plugin| format!("io.containerd.{plugin}"));
-    let snapshotter = snapshotter(directory);
-    format!(
-        r#"version = 2
-root = {root}
-state = {state}
-disabled_plugins = {off:?}
-[grpc]
-  address = {socket}
-[plugins."io.containerd.grpc.v1.cri"]
-  restrict_oom_score_adj = true
-  disable_tcp_service = true
-  stream_server_port = "0"
-  max_concurrent_downloads = 3
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    conf_dir = {cni}
-  [plugins."io.containerd.grpc.v1.cri".registry]
-    config_path = {certs}
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "{snapshotter}"
-"#,
-        root = place("data"),
-        state = place("state"),
-        socket = place("c.sock"),
-        cni = place("cni"),
-        certs = place("certs.d"),
-    )
-}
-
-/// The snapshotter for images kept in `directory`. Overlay on overlay does not work; layers are then copied.
-pub fn snapshotter(directory: &Path) -> &'static str {
-    if statfs(directory).is_ok_and(|fs| fs.f_type == OVERLAYFS) { "native" } else { "overlayfs" }
-}
-
-/// `OVERLAYFS_SUPER_MAGIC`.
-const OVERLAYFS: i64 = 0x794c_7630;

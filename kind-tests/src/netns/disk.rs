@@ -23,6 +23,11 @@ impl Disk {
         Ok(Self { place: place.to_owned() })
     }
 
+    /// The one that is mounted at `place` already, and that nobody but its fleet uses.
+    pub fn at(place: PathBuf) -> Self {
+        Self { place }
+    }
+
     /// Where it is.
     pub fn place(&self) -> &Path {
         &self.place

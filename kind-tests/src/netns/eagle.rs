@@ -170,8 +170,8 @@ impl Part {
     }
 
     /// Ends it as a power cut would.
-    pub fn kill(&self) {
-        *self.process.lock() = None;
+    pub fn kill(&self) -> anyhow::Result<()> {
+        self.process.lock().take().map_or(Ok(()), |mut process| process.kill())
     }
 
     /// Ends it and starts it again with an empty cache, in the place that it has by default.

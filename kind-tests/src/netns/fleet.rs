@@ -97,7 +97,6 @@ impl Fleet for Netns {
             Part::Origin => self.site.registry.kill(),
             part => self.part(part)?.kill(),
         }
-        Ok(())
     }
 
     async fn resume(&self, part: Part) -> anyhow::Result<()> {

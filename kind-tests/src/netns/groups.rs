@@ -50,6 +50,26 @@ pub(super) fn processes(prefix: &str) -> anyhow::Result<Vec<OwnedFd>> {
     Ok(found)
 }
 
+/// The processes called `program` in those of the groups below `top` that have `part` in their names: a Pod's, by its
+/// uid.
+pub fn processes_of(top: &str, part: &str, program: &str) -> anyhow::Result<Vec<Pid>> {
+    let mut found = Vec::new();
+    for group in groups(top)? {
+        if !group.to_string_lossy().contains(part) {
+            continue;
+        }
+        // Groups and processes come and go: what is gone is not running.
+        let listed = read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+        for pid in listed.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)) {
+            let name = read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero())).unwrap_or_default();
+            if name.trim_end() == program && !found.contains(&pid) {
+                found.push(pid);
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// Removes the groups whose names start with `prefix`. Their processes have been killed.
 pub(super) fn remove(prefix: &str) -> anyhow::Result<()> {
     let deadline = Instant::now() + EMPTY;

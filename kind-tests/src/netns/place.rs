@@ -61,7 +61,13 @@ impl Place {
         (MARK, self.directory.as_os_str())
     }
 
-    /// Whether everything stays when this is dropped. The next run removes it.
+    /// Whether everything stays when this is dropped.
+    pub fn is_kept(&self) -> bool {
+        self.keep
+    }
+
+    /// Makes everything stay, or not, when this is dropped: also the programs that are started from now on. The next
+    /// run removes it.
     pub fn set_keep(&mut self, keep: bool) {
         self.keep = keep;
     }

@@ -8,6 +8,8 @@ use std::process::Output;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use eagle_agent::containerd::hosts::Mirror;
+use eagle_agent::containerd::others::crio;
 use eagle_core::digest::Digest;
 use serde_json::json;
 
@@ -29,13 +31,13 @@ pub struct Podman {
 }
 
 impl Podman {
-    /// One that asks `mirror`, such as `127.0.0.1:5000`, for images of `registry`.
+    /// One that asks `mirror`, such as `http://127.0.0.1:5000`, for images of `registry`.
     pub fn new(place: &Place, namespace: &Namespace, registry: &str, mirror: &str) -> anyhow::Result<Self> {
         let directory = place.directory().join(format!("{}-podman", namespace.part()));
         let folders = Folders::new(&directory)?;
-        let mirrors = json!([{ "location": format!("{mirror}/{registry}"), "insecure": true }]);
-        let registries = json!({ "registry": [{ "location": registry, "mirror": mirrors }] });
-        std::fs::write(directory.join("registries.conf"), toml::to_string(&registries)?)?;
+        // What the agent writes for CRI-O, word for word.
+        let registries = crio(&Mirror::parse(mirror)?, &[registry.to_owned()]);
+        std::fs::write(directory.join("registries.conf"), registries)?;
         let policy = json!({ "default": [{ "type": "insecureAcceptAnything" }] });
         std::fs::write(directory.join("policy.json"), policy.to_string())?;
         let (name, value) = place.mark();

@@ -13,12 +13,13 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::network::Namespace;
 use super::place::Place;
 
-/// A running program. Killed when dropped.
+/// A running program. Killed when dropped, unless its place is kept.
 #[derive(Debug)]
 pub struct Process {
     name: String,
     child: Child,
     errors: PathBuf,
+    keep: bool,
 }
 
 /// The files that take a program's output.
@@ -51,7 +52,7 @@ impl Process {
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
-        Ok(Self { name: name.to_owned(), child, errors: output.errors.to_owned() })
+        Ok(Self { name: name.to_owned(), child, errors: output.errors.to_owned(), keep: place.is_kept() })
     }
 
     /// Its process id: the program's own, as everything before it was replaced by it.
@@ -102,7 +103,9 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         // It may have ended before; the fleet's place ends whatever is left.
-        let _ = self.kill();
+        if !self.keep {
+            let _ = self.kill();
+        }
     }
 }
 

@@ -84,13 +84,18 @@ impl Registry {
     }
 
     /// Ends it at once.
-    pub fn kill(&self) {
-        *self.process.lock() = None;
+    pub fn kill(&self) -> anyhow::Result<()> {
+        self.process.lock().take().map_or(Ok(()), |mut process| process.kill())
     }
 
     /// Does something with its process; fails if it was ended.
     pub fn with_process<T>(&self, what: impl FnOnce(&Process) -> anyhow::Result<T>) -> anyhow::Result<T> {
         self.process.lock().as_ref().context("the registry was ended").and_then(what)
+    }
+
+    /// Where it runs.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
     }
 
     /// Where nodes reach it.

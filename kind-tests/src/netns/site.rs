@@ -8,6 +8,7 @@ use super::containerd::Containerd;
 use super::network::{Namespace, Network};
 use super::place::Place;
 use super::registry::Registry;
+use super::software::Software;
 use crate::fleet::{Image, REGISTRY};
 use ::eagle::demo::image::{self, ImageSpec};
 
@@ -41,8 +42,13 @@ pub struct Site {
 }
 
 impl Site {
-    /// Builds one. Its runtimes pull from the registry itself.
+    /// Builds one, whose runtimes are the machine's own containerd. They pull from the registry itself.
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
+        Self::start_with(&Software::of_machine()?, settings).await
+    }
+
+    /// Builds one whose runtimes are `software`.
+    pub async fn start_with(software: &Software, settings: &Settings) -> anyhow::Result<Self> {
         let mut place = Place::new(&settings.directory)?;
         place.set_keep(settings.keep);
         let network = Network::new(&place)?;
@@ -52,9 +58,14 @@ impl Site {
         let mut nodes = Vec::new();
         for number in 1..=settings.nodes {
             let namespace = network.attach(&place, &format!("n{number}"), [1, number], settings.link)?;
-            nodes.push(Containerd::start(&place, namespace, &hosts).await?);
+            nodes.push(Containerd::start(software, &place, namespace, &hosts).await?);
         }
         Ok(Self { nodes, registry, network, place, link: settings.link })
+    }
+
+    /// Changes the rate of the registry's link, each way.
+    pub fn limit_origin(&self, rate: Rate) -> anyhow::Result<()> {
+        self.network.limit(self.registry.namespace(), rate)
     }
 
     /// A further machine, called `part`, on a link like a node's.

@@ -18,6 +18,9 @@ async fn pods_run_on_all_nodes() {
     let directory = cluster.site.place.directory().to_owned();
     let group_of_node = cluster.nodes()[0].machine().group().to_owned();
     drop(cluster);
+    if std::env::var_os("EAGLE_KEEP").is_some() {
+        return;
+    }
     assert!(!directory.try_exists().unwrap());
     for group in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/memory"] {
         let gone = std::path::Path::new(group).join(&group_of_node).try_exists();

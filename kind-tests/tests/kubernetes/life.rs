@@ -1,7 +1,7 @@
 //! The whole life of Eagle in one cluster, from its installation to its removal. The steps build on each other and share
 //! the cluster, which takes longer to start than most of them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use eagle::demo::report::Bytes;
 use eagle_core::size::Rate;
@@ -15,17 +15,15 @@ use eagle_kind_tests::kubernetes::workload::{daemon_set, deployment, publish};
 use eagle_kind_tests::wait::until;
 use serde_json::{Value, json};
 
-/// Longest wait for anything that the cluster is to bring about. Most takes seconds; the machine may be busy.
-const SOON: Duration = Duration::from_mins(3);
-/// The same for kubectl.
-const TIMEOUT: &str = "--timeout=180s";
+use crate::steps::{SOON, Steps, TIMEOUT, followed, nothing_left, prefetch, ready};
+
 /// Bytes of a layer. Above the size from which the swarm is used, below what makes a pull long.
 const LAYER: u64 = 8 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root"]
 async fn from_installation_to_removal() {
-    let mut steps = Steps(Instant::now());
+    let mut steps = Steps::begin();
     let link = Rate::per_second(50_000_000);
     let mut cluster = Cluster::start(std::env::temp_dir(), 3, link).await.unwrap();
     steps.done("a cluster of 3 nodes");
@@ -34,10 +32,10 @@ async fn from_installation_to_removal() {
     assert!(!before.is_empty());
 
     installed::push_image(&cluster, "v1").await.unwrap();
-    installed::install(&cluster, "v1").await.unwrap();
+    installed::install(cluster.kubectl(), &installed::image("v1")).await.unwrap();
     steps.done("helm install: CRDs, operator");
-    cluster.kubectl().apply(&eagle_cluster(&cluster, &json!({}))).await.unwrap();
-    ready(&cluster, "eaglecluster/main").await;
+    cluster.kubectl().apply(&own_cluster(&cluster, json!({}))).await.unwrap();
+    ready(cluster.kubectl(), "eaglecluster/main").await;
     steps.done("kubectl apply EagleCluster: all agents ready, all mirrors seen in use");
     for node in cluster.nodes() {
         assert_ne!(configuration(node).unwrap(), before, "{} does not know its agent", node.name());
@@ -82,7 +80,7 @@ async fn a_prefetch(cluster: &Cluster) {
     let applied = std::time::SystemTime::now();
     let spec = json!({ "images": [{ "image": image.reference }] });
     cluster.kubectl().apply(&prefetch("web", &spec)).await.unwrap();
-    ready(cluster, "imageprefetch/web").await;
+    ready(cluster.kubectl(), "imageprefetch/web").await;
     let told = first_told(cluster, &image.reference).unwrap().duration_since(applied).unwrap();
     eprintln!("       kubectl apply begun → first agent told: {} ms", told.as_millis());
     came_through_eagle(&image, &before, &bytes(cluster).await.unwrap());
@@ -102,19 +100,12 @@ async fn a_prefetched_rollout(cluster: &Cluster) {
     let workload = json!({ "kind": "Deployment", "name": "web" });
     let spec = json!({ "imagesFrom": [{ "workloadRef": workload }] });
     cluster.kubectl().apply(&prefetch("follows", &spec)).await.unwrap();
-    ready(cluster, "imageprefetch/follows").await;
+    ready(cluster.kubectl(), "imageprefetch/follows").await;
     on_all_nodes(cluster, &old).await;
     cluster.kubectl().apply(&deployment("web", &new.reference, 1)).await.unwrap();
     on_all_nodes(cluster, &new).await;
-    // The object's generation is the same, and it has been ready before: its run says what it speaks of.
-    until(SOON, "the rollout's run to be done", Duration::from_millis(200), async || {
-        let status = &cluster.kubectl().get(&["imageprefetch/follows"]).await?["status"];
-        let run = status["run"]["trigger"] == "Rollout" && status["run"]["finishTime"].is_string();
-        Ok((run && status["images"][0]["image"] == json!(new.reference)).then_some(()))
-    })
-    .await
-    .unwrap();
-    ready(cluster, "imageprefetch/follows").await;
+    followed(cluster.kubectl(), "follows", &new.reference).await;
+    ready(cluster.kubectl(), "imageprefetch/follows").await;
 }
 
 async fn a_new_node(cluster: &mut Cluster) {
@@ -126,7 +117,7 @@ async fn a_new_node(cluster: &mut Cluster) {
     })
     .await
     .unwrap();
-    ready(cluster, "eaglecluster/main").await;
+    ready(cluster.kubectl(), "eaglecluster/main").await;
     let image = publish(&cluster.site, "app/four", 2, LAYER, 5).await.unwrap();
     let before = bytes(cluster).await.unwrap();
     cluster.kubectl().apply(&daemon_set("four", &image.reference)).await.unwrap();
@@ -137,7 +128,7 @@ async fn a_new_node(cluster: &mut Cluster) {
 /// Whatever ends or hangs by itself is started again by the kubelet, and little of it would be seen otherwise.
 async fn nothing_has_restarted(cluster: &Cluster) {
     for part in ["operator", "agent", "seeder", "tracker"] {
-        for pod in pods(cluster, part).await.unwrap() {
+        for pod in pods(cluster.kubectl(), part).await.unwrap() {
             assert_eq!(pod.restarts, 0, "{pod:?}");
         }
     }
@@ -155,79 +146,55 @@ async fn parts_lost_during_pulls(cluster: &Cluster) {
         })
         .await
         .unwrap();
-        let lost = pods(cluster, part).await.unwrap().remove(0);
+        let lost = pods(cluster.kubectl(), part).await.unwrap().remove(0);
         let delete =
             ["delete", "pod", &lost.name, "--namespace", NAMESPACE, "--wait=false", "--grace-period=1"];
         cluster.kubectl().run(&delete).await.unwrap();
         let status = ["rollout", "status", &format!("daemonset/{name}"), TIMEOUT];
         cluster.kubectl().run(&status).await.unwrap_or_else(|error| panic!("without a {part}: {error:#}"));
         until(SOON, "a new Pod", Duration::from_millis(300), async || {
-            let now = pods(cluster, part).await?;
+            let now = pods(cluster.kubectl(), part).await?;
             Ok((!now.is_empty() && now.iter().all(|pod| pod.ready) && !now.contains(&lost)).then_some(()))
         })
         .await
         .unwrap();
         cluster.kubectl().run(&["delete", "daemonset", &name, "--wait=false"]).await.unwrap();
     }
-    ready(cluster, "eaglecluster/main").await;
+    ready(cluster.kubectl(), "eaglecluster/main").await;
 }
 
 async fn a_new_configuration(cluster: &Cluster) {
-    let before = pods(cluster, "agent").await.unwrap();
+    let before = pods(cluster.kubectl(), "agent").await.unwrap();
     let spec = json!({ "agent": { "upload": "40M", "maxUnavailable": "100%" } });
-    cluster.kubectl().apply(&eagle_cluster(cluster, &spec)).await.unwrap();
+    cluster.kubectl().apply(&own_cluster(cluster, spec)).await.unwrap();
     until(SOON, "other agents", Duration::from_millis(300), async || {
-        let now = pods(cluster, "agent").await?;
+        let now = pods(cluster.kubectl(), "agent").await?;
         let other = now.iter().all(|pod| pod.ready && before.iter().all(|old| old.name != pod.name));
         Ok((now.len() == cluster.nodes().len() && other).then_some(()))
     })
     .await
     .unwrap();
-    ready(cluster, "eaglecluster/main").await;
+    ready(cluster.kubectl(), "eaglecluster/main").await;
 }
 
 async fn an_upgrade(cluster: &Cluster) {
     installed::push_image(cluster, "v2").await.unwrap();
-    installed::install(cluster, "v2").await.unwrap();
+    installed::install(cluster.kubectl(), &installed::image("v2")).await.unwrap();
     for part in ["operator", "agent", "seeder", "tracker"] {
         until(SOON, "the new image", Duration::from_millis(300), async || {
-            let now = pods(cluster, part).await?;
+            let now = pods(cluster.kubectl(), part).await?;
             Ok(now.iter().all(|pod| pod.ready && pod.image.ends_with(":v2")).then_some(()))
         })
         .await
         .unwrap_or_else(|error| panic!("{part}: {error:#}"));
     }
-    ready(cluster, "eaglecluster/main").await;
+    ready(cluster.kubectl(), "eaglecluster/main").await;
 }
 
 /// Helm's hook deletes the EagleCluster first, and waits for the agents.
 async fn removal(cluster: &Cluster) {
-    installed::uninstall(cluster).await.unwrap();
-    let kinds =
-        "pods,daemonsets,statefulsets,services,configmaps,secrets,networkpolicies,poddisruptionbudgets";
-    let left = ["get", kinds, "--namespace", NAMESPACE, "--output", "name"];
-    until(SOON, "all parts to be gone", Duration::from_millis(300), async || {
-        let left = cluster.kubectl().run(&left).await?;
-        // Kubernetes' own.
-        let ours = left.lines().filter(|name| *name != "configmap/kube-root-ca.crt");
-        Ok((ours.count() == 0).then_some(()))
-    })
-    .await
-    .unwrap();
-}
-
-/// Waits until the object says that it is ready, for its present generation.
-async fn ready(cluster: &Cluster, object: &str) {
-    until(SOON, object, Duration::from_millis(200), async || {
-        let object = cluster.kubectl().get(&[object]).await?;
-        let conditions = object["status"]["conditions"].as_array();
-        let ready =
-            conditions.into_iter().flatten().any(|each| each["type"] == "Ready" && each["status"] == "True");
-        Ok((ready && object["status"]["observedGeneration"] == object["metadata"]["generation"])
-            .then_some(()))
-    })
-    .await
-    .unwrap();
+    installed::uninstall(cluster.kubectl()).await.unwrap();
+    nothing_left(cluster.kubectl()).await;
 }
 
 /// Every node has got the whole image, and nobody has asked the registry for a byte of it.
@@ -255,19 +222,8 @@ async fn on_all_nodes(cluster: &Cluster, image: &Image) {
     }
 }
 
-fn prefetch(name: &str, spec: &Value) -> Value {
-    json!({
-        "apiVersion": "eagle-p2p.io/v1alpha1", "kind": "ImagePrefetch",
-        "metadata": { "name": name, "namespace": "default" }, "spec": spec,
-    })
-}
-
-/// Says what took how long.
-struct Steps(Instant);
-
-impl Steps {
-    fn done(&mut self, what: &str) {
-        eprintln!("{:5.1} s  {what}", self.0.elapsed().as_secs_f64());
-        self.0 = Instant::now();
-    }
+/// The EagleCluster with the registry that this cluster has.
+fn own_cluster(cluster: &Cluster, mut spec: Value) -> Value {
+    spec["registries"] = installed::registries(cluster);
+    eagle_cluster(&spec)
 }

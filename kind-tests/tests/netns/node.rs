@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eagle_agent::Agent;
+use eagle_agent::containerd::detect::detect;
 use eagle_agent::cri::Runtime as _;
 use eagle_agent::cri::client::CriClient;
 use eagle_blobs::origin::fake::{FakeRegistry, Options};
@@ -24,6 +25,8 @@ use eagle_core::config::seeder::SeederConfig;
 use eagle_core::config::tracker::TrackerConfig;
 use eagle_core::name::Reference;
 use eagle_core::size::ByteSize;
+use eagle_kind_tests::kubernetes::tools;
+use eagle_kind_tests::netns::software::Software;
 use eagle_runtime::context::Context;
 use eagle_seeder::Seeder;
 use eagle_tracker::Tracker;
@@ -46,37 +49,18 @@ impl Drop for Containerd {
 }
 
 impl Containerd {
-    fn start(directory: &Path) -> Self {
-        let place = |name: &str| directory.join(name).display().to_string();
-        let config = format!(
-            r#"version = 2
-root = "{}"
-state = "{}"
-disabled_plugins = ["io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.aufs", "io.containerd.internal.v1.opt"]
-[grpc]
-  address = "{}"
-[plugins."io.containerd.grpc.v1.cri"]
-  disable_tcp_service = true
-  stream_server_port = "0"
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    conf_dir = "{}"
-  [plugins."io.containerd.grpc.v1.cri".registry]
-    config_path = "{}"
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "native"
-"#,
-            place("data"),
-            place("state"),
-            place("c.sock"),
-            place("cni"),
-            place("etc/certs.d"),
-        );
-        std::fs::create_dir(directory.join("etc")).unwrap();
-        std::fs::write(directory.join("etc/config.toml"), config).unwrap();
+    fn start(directory: &Path, software: &Software) -> Self {
+        let etc = directory.join("etc");
+        std::fs::create_dir(&etc).unwrap();
+        let config = software.config(directory, &etc.join("certs.d"));
+        std::fs::write(etc.join("config.toml"), config).unwrap();
         let log = std::fs::File::create(directory.join("containerd.log")).unwrap();
         let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation", "private", "containerd", "-l", "warn", "-c"]);
-        command.arg(directory.join("etc/config.toml")).stdin(Stdio::null());
+        command
+            .args(["--mount", "--propagation", "private"])
+            .arg(software.program())
+            .args(["-l", "warn", "-c"]);
+        command.arg(etc.join("config.toml")).stdin(Stdio::null());
         command.stdout(Stdio::null()).stderr(log).process_group(0);
         Self(command.spawn().unwrap())
     }
@@ -139,12 +123,51 @@ async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(SOON, future).await.unwrap_or_else(|_| panic!("{what}: not in time"))
 }
 
-/// The registry has a name that nobody can resolve: what containerd has of it came through the agent.
+/// A containerd that was built for these tests.
+fn built(program: &str) -> Software {
+    Software::at(Path::new(&tools::program(program).unwrap())).unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs root"]
-async fn containerd_is_told_of_the_mirror_and_pulls_what_is_desired() {
+async fn debians_containerd_is_told_of_the_mirror() {
+    is_told_of_the_mirror_and_pulls_what_is_desired(&Software::of_machine().unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs root"]
+async fn containerd_1_7_is_told_of_the_mirror() {
+    is_told_of_the_mirror_and_pulls_what_is_desired(&built("containerd-1.7")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs root"]
+async fn containerd_2_1_is_told_of_the_mirror() {
+    is_told_of_the_mirror_and_pulls_what_is_desired(&built("containerd-2.1")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs root"]
+async fn containerd_2_3_is_told_of_the_mirror() {
+    is_told_of_the_mirror_and_pulls_what_is_desired(&built("containerd")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs root"]
+async fn a_containerd_2_1_that_fetches_parts_is_told_of_the_mirror() {
+    is_told_of_the_mirror_and_pulls_what_is_desired(&built("containerd-2.1").chunked().unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs root"]
+async fn a_containerd_2_3_that_fetches_parts_is_told_of_the_mirror() {
+    is_told_of_the_mirror_and_pulls_what_is_desired(&built("containerd").chunked().unwrap()).await;
+}
+
+/// The registry has a name that nobody can resolve: what containerd has of it came through the agent.
+async fn is_told_of_the_mirror_and_pulls_what_is_desired(software: &Software) {
     let directory = tempfile::tempdir().unwrap();
-    let _containerd = Containerd::start(directory.path());
+    let _containerd = Containerd::start(directory.path(), software);
     let context = Context::new();
     let registry = FakeRegistry::start(Options::default()).await.unwrap();
     let layer = |seed: u8| Bytes::from(eagle_tar(seed));
@@ -189,7 +212,11 @@ async fn containerd_is_told_of_the_mirror_and_pulls_what_is_desired() {
     let mut facts = agent.facts();
     let seen = within("a verified mirror", facts.wait_for(|facts| facts.mirror_verified)).await;
     let seen = seen.unwrap().clone();
-    assert!(seen.runtime.starts_with("containerd ") && seen.problems.is_empty(), "{seen:?}");
+    let release = software.release();
+    let runtime = format!("containerd {}.{}.", release.major, release.minor);
+    assert!(seen.runtime.starts_with(&runtime) && seen.problems.is_empty(), "{seen:?}");
+    let found = detect(&config.runtime.config_file, Some(release)).unwrap();
+    assert_eq!(found.chunked_fetch, software.is_chunked(), "{found:?}");
 
     let name = "team.invalid/team/app:v1";
     let wanted = TaskImage {
@@ -212,6 +239,10 @@ async fn containerd_is_told_of_the_mirror_and_pulls_what_is_desired() {
     let ended = link.reports.borrow().iter().find(|report| has_ended(report)).cloned().unwrap();
     assert_eq!(ended.phase(), Phase::Ready, "{ended:?}");
     assert_eq!(ended.bytes_peers + ended.bytes_seeders + ended.bytes_origin, first.size, "{ended:?}");
+
+    // Two layers and a configuration, each asked for once, or in parts.
+    let parts = answered_in_part(&context);
+    assert!(if software.is_chunked() { parts > 6 } else { parts == 0 }, "{parts} parts");
 
     let runtime = CriClient::new(&config.runtime.socket);
     let image: Reference = name.parse().unwrap();
@@ -248,10 +279,18 @@ async fn containerd_is_told_of_the_mirror_and_pulls_what_is_desired() {
     serving.abort();
 }
 
-/// An archive with one file in it, as a layer.
+/// How often the mirror has answered with a part of a blob.
+fn answered_in_part(context: &Context) -> u64 {
+    let text = context.metrics.encode().unwrap();
+    let name = "eagle_agent_requests_total{kind=\"blob\",status=\"206\"} ";
+    let value = text.lines().find_map(|line| line.strip_prefix(name));
+    value.map_or(0, |value| value.parse().unwrap())
+}
+
+/// An archive with one file in it, as a layer of several parts.
 fn eagle_tar(seed: u8) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
-    let text: Vec<u8> = (0..=250).map(|byte: u8| byte ^ seed).cycle().take(2 << 20).collect();
+    let text: Vec<u8> = (0..=250).map(|byte: u8| byte ^ seed).cycle().take(5 << 20).collect();
     let mut header = tar::Header::new_ustar();
     header.set_size(text.len() as u64);
     header.set_mode(0o644);

@@ -34,8 +34,7 @@ async fn podman_takes_a_registry_from_its_mirror() {
     let parent = tempfile::tempdir().unwrap();
     let site = site(parent.path(), 0).await;
     let namespace = site.attach("podman", [2, 1]).unwrap();
-    let mirror = site.registry.endpoint().replace("http://", "");
-    let podman = Podman::new(&site.place, &namespace, "docker.io", &mirror).unwrap();
+    let podman = Podman::new(&site.place, &namespace, "docker.io", &site.registry.endpoint()).unwrap();
     let image = site.publish(&ImageSpec::layers(2, 100_000, 2), "docker.io/library/two").await.unwrap();
     podman.pull("docker.io/library/two:v1").await.unwrap();
     podman.ensure_has("docker.io/library/two:v1", &image.made.digest).await.unwrap();
@@ -62,8 +61,7 @@ async fn docker_and_podman_pull_a_docker_hub_image_through_their_agents() {
     docker.pull("library/two", "v1").await.unwrap();
     docker.ensure_has("library/two", "v1", &image.made.digest).await.unwrap();
 
-    let mirror = MIRROR.replace("http://", "");
-    let podman = Podman::new(&site.place, site.nodes[1].namespace(), "docker.io", &mirror).unwrap();
+    let podman = Podman::new(&site.place, site.nodes[1].namespace(), "docker.io", MIRROR).unwrap();
     podman.pull("docker.io/library/two:v1").await.unwrap();
     podman.ensure_has("docker.io/library/two:v1", &image.made.digest).await.unwrap();
 

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use anyhow::{Context as _, bail, ensure};
 use cargo_metadata::Message;
 
+use super::platform::Platform;
 use crate::run::{cargo_command, top};
 use crate::say;
 
@@ -27,13 +28,17 @@ impl Executable {
     }
 }
 
-/// Builds Eagle for this machine. Only the last step differs from `cargo build --release`, and cargo keeps both results:
+/// Builds Eagle for `platform`. Only the last step differs from `cargo build --release`, and cargo keeps both results:
 /// C's library is linked in, whose static form looks up names in files and by DNS without any further file; and line
 /// numbers are left out, which are three quarters of the executable.
-pub(super) fn build() -> anyhow::Result<Executable> {
-    say("building a static eagle");
+pub(super) fn build(platform: Platform) -> anyhow::Result<Executable> {
+    say(&format!("building a static eagle for {platform}"));
     let mut command =
         cargo_command(&["rustc", "--release", "--quiet", "--package", "eagle", "--bin", "eagle"]);
+    // With a target, also this machine's own, cargo would build everything once more.
+    if Platform::own() != Some(platform) {
+        command.args(["--target", platform.target()]).envs(platform.environment());
+    }
     command.args([
         "--message-format",
         "json-render-diagnostics",
@@ -54,7 +59,13 @@ pub(super) fn build() -> anyhow::Result<Executable> {
     }
     let status = child.wait()?;
     ensure!(status.success(), "eagle cannot be built ({status})");
-    Executable::at(&path.context("cargo has built no executable")?)
+    let built = Executable::at(&path.context("cargo has built no executable")?)?;
+    ensure!(
+        built.architecture == platform.architecture(),
+        "built for {}, not {platform}",
+        built.architecture
+    );
+    Ok(built)
 }
 
 /// The architecture of an ELF file that needs no other file to run (System V ABI, "Object Files").

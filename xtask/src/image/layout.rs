@@ -130,7 +130,8 @@ fn header(kind: tar::EntryType, size: u64, mode: u32) -> tar::Header {
     header
 }
 
-fn digest(bytes: &[u8]) -> String {
+/// As OCI writes the SHA-256 of `bytes`.
+pub(super) fn digest(bytes: &[u8]) -> String {
     let mut text = "sha256:".to_owned();
     for byte in Sha256::digest(bytes) {
         // Writing to a string cannot fail.

@@ -37,6 +37,12 @@ const KUBERNETES: [&str; 3] = [
     "k8s.io/component-base/version.gitMinor={minor}",
 ];
 
+/// containerd's snapshotters that need C libraries, or a kernel that not every machine has, are left out.
+const NO_SNAPSHOTTERS: &str = "no_btrfs,no_zfs,no_devmapper,no_aufs";
+
+/// The containerds that nodes without Kubernetes run, besides Debian's.
+pub(crate) const CONTAINERDS: [&str; 3] = ["containerd-1.7", "containerd-2.1", "containerd"];
+
 /// Everything that is built. A new program is a new line here and a directory below `xtask/tools`.
 const MODULES: &[Module] = &[
     Module {
@@ -54,8 +60,21 @@ const MODULES: &[Module] = &[
         ],
         versioned: "github.com/containerd/containerd/v2",
         variables: &["github.com/containerd/containerd/v2/version.Version={version}"],
-        // Snapshotters that need C libraries or a kernel that not every machine has.
-        tags: "no_btrfs,no_zfs,no_devmapper,no_aufs",
+        tags: NO_SNAPSHOTTERS,
+    },
+    Module {
+        folder: "containerd-1.7",
+        programs: &[("containerd-1.7", "github.com/containerd/containerd/cmd/containerd")],
+        versioned: "github.com/containerd/containerd",
+        variables: &["github.com/containerd/containerd/version.Version={version}"],
+        tags: NO_SNAPSHOTTERS,
+    },
+    Module {
+        folder: "containerd-2.1",
+        programs: &[("containerd-2.1", "github.com/containerd/containerd/v2/cmd/containerd")],
+        versioned: "github.com/containerd/containerd/v2",
+        variables: &["github.com/containerd/containerd/v2/version.Version={version}"],
+        tags: NO_SNAPSHOTTERS,
     },
     Module {
         folder: "coredns",
