@@ -22,19 +22,14 @@ pub(super) enum Beginning {
 pub(super) async fn begin(parts: &Parts, flight: &Flight) -> Result<Beginning, Failure> {
     let is_small = flight.size_hint().is_some_and(|size| size < parts.small);
     for seeder in parts.seeders.order(flight.digest().as_bytes()) {
-        let asked =
-            if is_small { Err(None) } else { list(parts, flight, seeder.clone(), 0).await.map_err(Some) };
-        let failure = match asked {
-            Ok(list) if list.layout.size() >= parts.small => return Ok(Beginning::Swarm(list)),
-            Err(Some(error)) => Failure::Seeder(error),
-            // Small, by the manifest or by the seeder's word: one answer is cheaper than a swarm.
-            Ok(_) | Err(None) => {
-                let rung = Rung::Seeder(seeder.clone());
-                match ask(parts, flight, &rung, 0).await {
-                    Ok(stream) => return Ok(Beginning::Http(rung, stream)),
-                    Err(failure) => failure,
-                }
-            }
+        let begun = if is_small {
+            stream(parts, flight, Rung::Seeder(seeder.clone())).await
+        } else {
+            list_or_stream(parts, flight, &seeder).await
+        };
+        let failure = match begun {
+            Ok(beginning) => return Ok(beginning),
+            Err(failure) => failure,
         };
         match failure {
             Failure::Seeder(error) if !error.is_outage() => {
@@ -46,10 +41,34 @@ pub(super) async fn begin(parts: &Parts, flight: &Flight) -> Result<Beginning, F
             }
         }
     }
-    match ask(parts, flight, &Rung::Origin, 0).await {
-        Ok(stream) => Ok(Beginning::Http(Rung::Origin, stream)),
+    match stream(parts, flight, Rung::Origin).await {
         Err(Failure::Origin(error)) => Err(Failure::Upstream(UpstreamError::from(error))),
-        Err(failure) => Err(failure),
+        other => other,
+    }
+}
+
+/// What `seeder` has to begin with.
+async fn list_or_stream(parts: &Parts, flight: &Flight, seeder: &str) -> Result<Beginning, Failure> {
+    let list = list(parts, flight, seeder.to_owned(), 0).await.map_err(Failure::Seeder)?;
+    let size = list.layout.size();
+    if size < parts.small {
+        // One answer is cheaper than a swarm.
+        return stream(parts, flight, Rung::Seeder(seeder.to_owned())).await;
+    }
+    expected(flight, size).map(|()| Beginning::Swarm(list))
+}
+
+async fn stream(parts: &Parts, flight: &Flight, rung: Rung) -> Result<Beginning, Failure> {
+    let stream = ask(parts, flight, &rung, 0).await?;
+    expected(flight, stream.size).map(|()| Beginning::Http(rung, stream))
+}
+
+/// A blob that is not as long as its manifest says is not that blob. Nothing of it is begun, as the runtime would be told
+/// a wrong length.
+fn expected(flight: &Flight, size: u64) -> Result<(), Failure> {
+    match flight.size_hint() {
+        Some(hint) if hint != size => Err(Failure::Size(hint, size)),
+        _ => Ok(()),
     }
 }
 

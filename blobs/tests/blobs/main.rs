@@ -9,6 +9,7 @@
 mod arrival;
 mod crash;
 mod eviction;
+mod kills;
 mod real_registry;
 mod registries;
 mod speed;
