@@ -207,8 +207,12 @@ impl Owed {
 
     fn take(&mut self, report: Report) {
         match report {
-            Report::Begun(number) => drop(self.arriving.insert(number, HashSet::new())),
-            Report::Piece(number, piece) => drop(self.arriving.entry(number).or_default().insert(piece)),
+            Report::Begun(number) => {
+                self.arriving.insert(number, HashSet::new());
+            }
+            Report::Piece(number, piece) => {
+                self.arriving.entry(number).or_default().insert(piece);
+            }
             Report::Committed(number) => {
                 self.arriving.remove(&number);
                 self.committed.insert(number);
