@@ -56,7 +56,7 @@ pub fn run() -> anyhow::Result<()> {
     let args = Args::parse();
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?.block_on(async {
         tokio::select! {
-            ended = soak(Duration::from_secs(args.minutes * 60), args.seed) => ended,
+            ended = soak(Duration::from_mins(args.minutes), args.seed) => ended,
             interrupted = tokio::signal::ctrl_c() => {
                 interrupted?;
                 anyhow::bail!("interrupted")
