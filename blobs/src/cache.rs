@@ -42,6 +42,8 @@ mod progress;
 mod recent;
 mod shared;
 mod sidecar;
+#[cfg(feature = "fake")]
+pub mod sparse;
 pub(crate) mod trailer;
 
 /// The longest that [`Cache::stage`] waits for the pieces of an earlier try to be read back; later ones appear as they

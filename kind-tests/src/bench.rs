@@ -1,4 +1,4 @@
-//! The benchmark on real container runtimes: one direct pull, then a rollout through Eagle, in one run.
+//! The benchmarks: on real container runtimes one direct pull, then a rollout through Eagle, in one run; a seeder by itself.
 
 use std::path::PathBuf;
 
@@ -17,14 +17,22 @@ use crate::netns::software::Software;
 use crate::say;
 
 mod cpu;
+mod ingest;
+mod program;
 mod rollout;
+mod seeder;
+mod store;
 
-/// Measure rollouts on real container runtimes
+/// Measure rollouts on real container runtimes, and a seeder by itself
 #[derive(Debug, Parser)]
 #[command(name = "bench", max_term_width = 110)]
 enum Bench {
     /// Nodes are network namespaces of this machine, each with a containerd of its own (needs root)
     Netns(Args),
+    /// How soon a seeder with 100,000 blobs is ready
+    Store(store::Args),
+    /// How fast a seeder takes a blob in, beside curl
+    Ingest(ingest::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -134,10 +142,17 @@ enum Packed {
 
 /// Runs the benchmark that the command line asks for.
 pub fn run() -> anyhow::Result<()> {
-    let Bench::Netns(args) = Bench::parse();
+    let bench = Bench::parse();
+    let measured = async {
+        match &bench {
+            Bench::Netns(args) => measure(args).await,
+            Bench::Store(args) => store::measure(args).await,
+            Bench::Ingest(args) => ingest::measure(args).await,
+        }
+    };
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         tokio::select! {
-            ended = measure(&args) => ended,
+            ended = measured => ended,
             interrupted = tokio::signal::ctrl_c() => {
                 interrupted?;
                 anyhow::bail!("interrupted")

@@ -11,13 +11,21 @@ use std::time::Duration;
 use anyhow::Context as _;
 use async_trait::async_trait;
 use eagle::demo::image::{ImageSpec, Made};
+use eagle_core::ring;
 use eagle_core::size::Rate;
 use tokio::net::{TcpListener, TcpStream};
 
+use faulty::Faulty;
+
+pub mod faulty;
 pub mod local;
 
 /// How many nodes every fleet has: enough for peers of peers, few enough for a small machine.
 pub const NODES: u8 = 4;
+/// How many seeders: with all but one gone, there were others than the one that is left.
+pub const SEEDERS: u8 = 3;
+/// How many trackers: each swarm's owner and the second one.
+pub const TRACKERS: u8 = 2;
 /// The link of each of Eagle's parts, each way: 160 Mbit/s.
 pub const LINK: u64 = 20_000_000;
 /// The registry's link: slower, so that what arrives of a new image is passed on while it arrives.
@@ -34,10 +42,10 @@ pub const KEY: &str = "a key of this fleet only";
 pub enum Part {
     /// The registry.
     Origin,
-    /// The tracker.
-    Tracker,
-    /// The seeder.
-    Seeder,
+    /// A tracker.
+    Tracker(usize),
+    /// A seeder.
+    Seeder(usize),
     /// A node's agent.
     Agent(usize),
 }
@@ -75,12 +83,18 @@ impl Traffic {
     }
 }
 
-/// See the module. Nodes are numbered from 0. Any number of calls may be under way at once, all of one task: futures of
+/// See the module. Nodes, seeders and trackers are numbered from 0. Any number of calls may be under way at once, all of one task: futures of
 /// asynchronous closures, by which scenarios and fleets wait, are not `Send` in general.
 #[async_trait(?Send)]
 pub trait Fleet {
     /// Makes an image and puts it into the registry as `name`:v1.
     async fn publish(&self, spec: &ImageSpec, name: &str) -> anyhow::Result<Image>;
+
+    /// As [`Fleet::publish`], in the registry that does wrong on demand instead of the fleet's own.
+    async fn publish_faulty(&self, spec: &ImageSpec, name: &str) -> anyhow::Result<Image>;
+
+    /// That registry. Parts and runtimes reach it as they reach the fleet's own.
+    fn faulty(&self) -> &Faulty;
 
     /// `node`'s runtime pulls `image`: from its agent, else from the registry. Checks every byte; how long it took.
     async fn pull(&self, node: usize, image: &Image) -> anyhow::Result<Duration>;
@@ -106,11 +120,17 @@ pub trait Fleet {
     /// Lets `part` go on.
     async fn thaw(&self, part: Part) -> anyhow::Result<()>;
 
-    /// From now on nothing more can be stored by `node`'s agent.
-    async fn fill_disk(&self, node: usize) -> anyhow::Result<()>;
+    /// From now on nothing more can be stored by `part`, an agent or a seeder.
+    async fn fill_disk(&self, part: Part) -> anyhow::Result<()>;
 
     /// There is room again.
-    async fn free_disk(&self, node: usize) -> anyhow::Result<()>;
+    async fn free_disk(&self, part: Part) -> anyhow::Result<()>;
+
+    /// The base URLs of the seeders, in the order of their numbers, as all parts know them: they decide who owns what.
+    fn seeders(&self) -> Vec<String>;
+
+    /// The same of the trackers.
+    fn trackers(&self) -> Vec<String>;
 
     /// Where `node`'s agent keeps its blobs.
     fn cache(&self, node: usize) -> PathBuf;
@@ -129,6 +149,23 @@ pub trait Fleet {
 
     /// Brings everybody back, whatever was done to them.
     async fn heal(&self) -> anyhow::Result<()>;
+}
+
+/// The number of the member that owns `key`, of members at these base URLs; 0 if there are none.
+pub(crate) fn owner(key: &[u8], urls: &[String]) -> usize {
+    order(key, urls).first().copied().unwrap_or(0)
+}
+
+/// The numbers of all members in the order in which they own `key`.
+pub(crate) fn order(key: &[u8], urls: &[String]) -> Vec<usize> {
+    let position = |url: &String| urls.iter().position(|other| other == url);
+    ring::order(key, urls).into_iter().filter_map(position).collect()
+}
+
+/// The parts that a fleet has: `seeders`, `trackers`, `agents` of them and the registry.
+pub(crate) fn parts(seeders: usize, trackers: usize, agents: usize) -> impl Iterator<Item = Part> {
+    let (trackers, seeders) = ((0..trackers).map(Part::Tracker), (0..seeders).map(Part::Seeder));
+    std::iter::once(Part::Origin).chain(trackers).chain(seeders).chain((0..agents).map(Part::Agent))
 }
 
 /// The rate `bytes` a second.

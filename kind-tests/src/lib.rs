@@ -11,6 +11,7 @@ pub mod kubernetes;
 pub mod netns;
 pub mod outsider;
 pub mod scenarios;
+pub mod soak;
 pub mod wait;
 
 /// Tells a person something; standard output is for results.

@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::fleet::{Fleet, Part};
+use crate::fleet::{Fleet, Part, owner};
 use crate::http::{exchange, whole};
 
 /// Longest message that it reads, and longest block that it sends. An extended handshake has some hundred bytes, the
@@ -45,7 +45,7 @@ pub struct Outsider {
 }
 
 impl Outsider {
-    /// Joins `swarm`, whose blob has this layout, at the fleet's tracker.
+    /// Joins `swarm`, whose blob has this layout, at the tracker that owns it.
     pub async fn join(
         fleet: &dyn Fleet,
         swarm: SwarmId,
@@ -58,7 +58,10 @@ impl Outsider {
         let face = Face { swarm, layout, id, manner, asked: asked.clone() };
         let accepting = tokio::spawn(accept(listener, face));
         let outsider = Self { asked, accepting };
-        announce(fleet.connect(Part::Tracker).await?, swarm, id, address).await.context("the announce")?;
+        let owner = owner(&swarm.0, &fleet.trackers());
+        announce(fleet.connect(Part::Tracker(owner)).await?, swarm, id, address)
+            .await
+            .context("the announce")?;
         Ok(outsider)
     }
 

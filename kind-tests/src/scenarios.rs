@@ -18,9 +18,11 @@ use crate::http::{exchange, nothing};
 use crate::wait::wait;
 
 pub mod client;
+pub mod faulty;
 pub mod liar;
 pub mod loss;
 pub mod origin;
+pub mod partition;
 pub mod play;
 pub mod pull;
 pub mod room;
@@ -33,10 +35,15 @@ macro_rules! every_scenario {
         $each! {
             pull::cold, pull::warm, pull::late, pull::small_layers, pull::index, pull::zstd,
             origin::down_with_the_image_cached, origin::stalls_half_way,
-            loss::seeder_killed, loss::seeder_frozen, loss::tracker_killed, loss::tracker_frozen, loss::agent_killed,
+            loss::seeder_killed, loss::seeder_frozen, loss::all_seeders_but_one_killed, loss::all_seeders_killed,
+            loss::tracker_killed, loss::tracker_frozen, loss::all_trackers_killed,
+            loss::agent_killed, loss::agent_frozen,
+            faulty::answers_500, faulty::hangs, faulty::stops_half_way, faulty::breaks_off, faulty::redirects,
+            faulty::ends_wrong, faulty::begins_wrong, faulty::is_too_short, faulty::is_too_long,
             liar::poisoned, liar::silent,
             client::asks_for_the_head_only, client::goes_away_half_way,
             room::over_quota, room::larger_than_the_quota, room::disk_full, room::disk_fills_half_way,
+            room::seeders_full,
         }
     };
 }
@@ -45,7 +52,7 @@ macro_rules! every_scenario {
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// All nodes of a fleet.
-fn all() -> impl Iterator<Item = usize> {
+fn all() -> impl Iterator<Item = usize> + Clone {
     0..usize::from(NODES)
 }
 

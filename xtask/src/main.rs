@@ -1,4 +1,4 @@
-//! Tasks of this repository: `cargo xtask test | tidy | bench | gen | image`.
+//! Tasks of this repository: `cargo xtask test | tidy | bench | soak | gen | image`.
 
 use std::process::ExitCode;
 
@@ -24,10 +24,16 @@ enum Command {
     Test(test::Args),
     /// The rules of the house that no compiler checks: crate arrows, sizes, documentation
     Tidy,
-    /// Measure: `bench netns …` rollouts, `bench control …` the control channel, `bench sim …` simulated rollouts
-    /// (all else goes to the benchmark)
+    /// Measure: `bench netns …` rollouts, `bench store …` and `bench ingest …` a seeder, `bench control …` the control
+    /// channel, `bench sim …` simulated rollouts (all else goes to the benchmark)
     Bench {
         /// What the benchmark takes
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Random pulls, kills, freezes and evictions for half an hour: `soak --minutes 5 --seed 1`
+    Soak {
+        /// What the soak takes
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
@@ -42,6 +48,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::test(&args),
         Command::Tidy => tidy::tidy().map(|()| true),
         Command::Bench { args } => bench(&args).map(|()| true),
+        Command::Soak { args } => soak(&args).map(|()| true),
         Command::Gen => generate::generate().map(|()| true),
         Command::Image(args) => image::image(&args).map(|()| true),
     };
@@ -70,6 +77,13 @@ fn bench(args: &[String]) -> anyhow::Result<()> {
     run::cargo(&["build", "--release", "--quiet", "--package", "eagle"])?;
     let fixed = ["run", "--release", "--quiet", "--package", "eagle-kind-tests", "--bin", "bench", "--"];
     run::cargo(&[&fixed[..], &args].concat())
+}
+
+/// Runs the soak with `args`.
+fn soak(args: &[impl AsRef<str>]) -> anyhow::Result<()> {
+    let args = args.iter().map(AsRef::as_ref);
+    let fixed = ["run", "--release", "--quiet", "--package", "eagle-kind-tests", "--bin", "soak", "--"];
+    run::cargo(&fixed.into_iter().chain(args).collect::<Vec<&str>>())
 }
 
 /// Prints a line for the person who runs this.

@@ -16,16 +16,34 @@ pub(super) enum Beginning {
     Http(Rung, Stream),
 }
 
-/// Asks the seeders, then the origin, for the beginning of the blob.
+impl Beginning {
+    fn size(&self) -> u64 {
+        match self {
+            Self::Swarm(list) => list.layout.size(),
+            Self::Http(_, stream) => stream.size,
+        }
+    }
+}
+
+/// Asks the seeders, then the origin, for the beginning of the blob. One that is not as long as its manifest says is not
+/// that blob: nothing of it is begun, as the runtime would be told a wrong length.
 pub(super) async fn begin(parts: &Parts, flight: &Flight) -> Result<Beginning, Failure> {
-    match of_seeders(parts, flight).await {
-        Ok(beginning) => return Ok(beginning),
+    let beginning = match of_seeders(parts, flight).await {
+        Ok(beginning) => beginning,
         Err(error) if error.is_outage() => {
             let reason = eagle_runtime::chain::chain(&error);
             tracing::info!(digest = %flight.digest(), reason, "no seeder gives it: asking the registry");
+            of_origin(parts, flight).await?
         }
         Err(error) => return Err(Failure::Upstream(error.into())),
+    };
+    match flight.size_hint() {
+        Some(hint) if hint != beginning.size() => Err(Failure::Size(hint, beginning.size())),
+        _ => Ok(beginning),
     }
+}
+
+async fn of_origin(parts: &Parts, flight: &Flight) -> Result<Beginning, Failure> {
     match ask(parts, flight, &Rung::Origin, 0).await {
         Ok(stream) => Ok(Beginning::Http(Rung::Origin, stream)),
         Err(Failure::Origin(error)) => Err(Failure::Upstream(UpstreamError::from(error))),

@@ -71,6 +71,18 @@ async fn wrong_bytes_end_the_body_early_by_fin_and_the_next_try_goes_elsewhere_a
     assert_eq!(world.agent.metrics().fetching.get(), 0, "it is still being tried");
 }
 
+/// The runtime would be told a wrong length, and believe it.
+#[tokio::test]
+async fn a_blob_that_is_not_as_long_as_its_manifest_says_is_not_begun() {
+    for length in [SIZE as u64 - 1000, SIZE as u64 + 1000] {
+        let world = World::new().await;
+        world.registry.set_fault(&world.layer(), Fault::Length(length));
+        assert_eq!(world.ask("GET", "manifests/v1", &[]).await.status, 200);
+        let answer = world.ask("GET", &format!("blobs/{}", world.layer()), &[]).await;
+        assert_eq!(answer.status, 503, "{length} bytes of {SIZE}");
+    }
+}
+
 /// Nothing is left to continue from: not a hang, but an early end, and then an answer that leads elsewhere.
 #[tokio::test]
 async fn a_registry_that_dies_in_the_middle_ends_the_body_early_by_fin() {

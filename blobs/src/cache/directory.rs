@@ -92,8 +92,13 @@ impl Directory {
 
     /// Where a committed blob is.
     pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
+        Self::blob_in(&self.root, digest)
+    }
+
+    /// The same in the directory `root`, whether it is open or not.
+    pub(crate) fn blob_in(root: &Path, digest: &Digest) -> PathBuf {
         let hex = digest.hex();
-        self.root.join("blobs").join(&hex[..2]).join(hex)
+        root.join("blobs").join(&hex[..2]).join(hex)
     }
 
     /// Where an arriving blob is.

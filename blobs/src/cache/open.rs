@@ -30,14 +30,17 @@ pub(super) fn open(config: &section::Cache, runtime: tokio::runtime::Handle) -> 
         }
     });
     let index = index.map_err(index_failed(&path))?;
-    for digest in unknown {
-        enter_unknown(&directory, &mut ledger, digest).map_err(failed)?;
+    for digest in &unknown {
+        enter_unknown(&directory, &mut ledger, *digest).map_err(failed)?;
     }
     for digest in directory.sweep_staged().map_err(failed)? {
         enter_staged(&directory, &mut ledger, digest).map_err(failed)?;
     }
     tracing::info!(directory = %config.directory.display(), blobs = ledger.blobs(), bytes = ledger.bytes(), "cache opened");
-    Ok(Shared::new(directory, config.min_free.0, ledger, index, runtime))
+    let shared = Shared::new(directory, config.min_free.0, ledger, index, runtime);
+    // So that the next start need not open them again.
+    unknown.iter().for_each(|digest| shared.touched(digest));
+    Ok(shared)
 }
 
 fn index_failed(path: &std::path::Path) -> impl FnOnce(io::Error) -> OpenError {

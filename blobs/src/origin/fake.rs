@@ -61,6 +61,8 @@ pub enum Fault {
     TruncateAt(u64),
     /// The byte at this offset is another.
     WrongByteAt(u64),
+    /// So many bytes are said and given, whatever the blob has: its first ones, zeros behind its end.
+    Length(u64),
     /// This status, without content.
     Status(u16),
     /// 429 with `Retry-After`, seconds.
@@ -157,7 +159,12 @@ impl FakeRegistry {
     /// Starts a registry without content.
     pub async fn start(options: Options) -> io::Result<Self> {
         let address = options.listen.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into());
-        let listener = TcpListener::bind(address).await?;
+        Self::serve(TcpListener::bind(address).await?, options)
+    }
+
+    /// Starts a registry without content at a listener that somebody else has made, in another network namespace, say.
+    /// Must run within a tokio runtime.
+    pub fn serve(listener: TcpListener, options: Options) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let state = Arc::new(State::new(format!("http://{address}"), options.link, options.access));
         let (up, wanted) = watch::channel(true);
@@ -205,6 +212,11 @@ impl FakeRegistry {
     /// Adds everything of an OCI image layout directory (image-spec "image layout"); its reference names become tags.
     pub fn add_layout(&self, repository: &str, directory: &Path) -> io::Result<()> {
         layout::add(&mut self.state.content.lock(), repository, directory)
+    }
+
+    /// Bytes in a blob that it has in any repository.
+    pub fn blob_size(&self, digest: &Digest) -> Option<u64> {
+        self.state.content.lock().any_blob(digest).map(|body| body.size())
     }
 
     /// Says who may read `repository`.

@@ -9,6 +9,7 @@
 mod arrival;
 mod crash;
 mod eviction;
+mod kills;
 mod protection;
 mod real_registry;
 mod registries;

@@ -163,13 +163,14 @@ fn usages(report: &mut Report, before: &State, after: &State) {
     };
     report.cpu_s = PerPart {
         agents: spent(&after.agents, &before.agents),
-        seeder: spent(&[after.seeder], &[before.seeder]),
-        tracker: spent(&[after.tracker], &[before.tracker]),
+        seeder: spent(&after.seeders, &before.seeders),
+        tracker: spent(&after.trackers, &before.trackers),
     };
+    let peak = |usages: &[Usage]| usages.iter().map(|usage| usage.resident_peak).max();
     report.rss_peak_bytes = PeakMemory {
-        agent_max: after.agents.iter().map(|usage| usage.resident_peak).max(),
-        seeder: Some(after.seeder.resident_peak),
-        tracker: Some(after.tracker.resident_peak),
+        agent_max: peak(&after.agents),
+        seeder: peak(&after.seeders),
+        tracker: peak(&after.trackers),
     };
 }
 
@@ -203,8 +204,8 @@ struct State {
     // Out of other zones, by all agents.
     crossed: u64,
     agents: Vec<Usage>,
-    seeder: Usage,
-    tracker: Usage,
+    seeders: Vec<Usage>,
+    trackers: Vec<Usage>,
     machine: cpu::Sample,
     registry: crate::netns::registry::Mark,
 }
@@ -216,10 +217,11 @@ impl State {
             bytes.push(settled(agent).await?);
             crossed += agent.metric("eagle_agent_crossed_bytes_total").await?;
         }
-        let agents = eagle.agents.iter().map(Part::usage).collect::<anyhow::Result<_>>()?;
-        let (seeder, tracker) = (eagle.seeder.usage()?, eagle.tracker.usage()?);
+        let usages = |parts: &[Part]| parts.iter().map(Part::usage).collect::<anyhow::Result<Vec<_>>>();
+        let (agents, seeders) = (usages(&eagle.agents)?, usages(&eagle.seeders)?);
+        let trackers = usages(&eagle.trackers)?;
         let (machine, registry) = (cpu::Sample::take(site)?, site.registry.mark()?);
-        Ok(Self { bytes, crossed, agents, seeder, tracker, machine, registry })
+        Ok(Self { bytes, crossed, agents, seeders, trackers, machine, registry })
     }
 }
 

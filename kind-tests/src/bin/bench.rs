@@ -1,4 +1,4 @@
-//! `bench netns`: what a rollout costs on real container runtimes, beside one direct pull of the same run.
+//! `cargo xtask bench …`; see [`eagle_kind_tests::bench`].
 
 #[expect(clippy::print_stderr, reason = "a command-line tool says what went wrong")]
 fn main() -> std::process::ExitCode {

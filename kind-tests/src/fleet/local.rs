@@ -5,14 +5,14 @@
 //! frozen without the others.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use eagle::demo::image::{self, ImageSpec};
+use eagle::demo::image::{self, ImageSpec, Made};
 use eagle::demo::runtime::{Runtime, Seen};
 use eagle_blobs::origin::fake::{FakeRegistry, Options};
 use eagle_core::config::agent::AgentConfig;
@@ -23,7 +23,11 @@ use eagle_core::size::ByteSize;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Fleet, Image, KEY, LINK, NODES, ORIGIN_LINK, Part, QUOTA, REGISTRY, Traffic, metric_in, rate};
+use super::faulty::{FAULTY, Faulty};
+use super::{
+    Fleet, Image, KEY, LINK, NODES, ORIGIN_LINK, Part, QUOTA, REGISTRY, SEEDERS, TRACKERS, Traffic,
+    metric_in, parts, rate,
+};
 use host::Host;
 use member::{Config, Member};
 
@@ -33,12 +37,42 @@ mod member;
 /// A reserve that no disk can hold: nothing more is taken in.
 const FULL: ByteSize = ByteSize(1 << 60);
 
+/// How many of each there are, and how much they keep.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Nodes.
+    pub nodes: usize,
+    /// Seeders.
+    pub seeders: usize,
+    /// Trackers.
+    pub trackers: usize,
+    /// Most bytes that an agent keeps.
+    pub agent_quota: u64,
+    /// Most bytes that a seeder keeps.
+    pub seeder_quota: u64,
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        Self {
+            nodes: NODES.into(),
+            seeders: SEEDERS.into(),
+            trackers: TRACKERS.into(),
+            agent_quota: QUOTA,
+            // More than all scenarios together publish.
+            seeder_quota: 4 << 30,
+        }
+    }
+}
+
 /// See the module. Everything ends when it is dropped.
 pub struct Local {
     registry: FakeRegistry,
     registry_host: Host,
-    tracker: Member,
-    seeder: Member,
+    faulty: Faulty,
+    _faulty_host: Host,
+    trackers: Vec<Member>,
+    seeders: Vec<Member>,
     nodes: Vec<Node>,
     directory: tempfile::TempDir,
 }
@@ -54,56 +88,145 @@ fn free_port() -> SocketAddr {
     (std::net::Ipv4Addr::LOCALHOST, 0).into()
 }
 
+/// What all parts are told alike.
+#[derive(Default)]
+struct Common {
+    trackers: Vec<String>,
+    seeders: Vec<String>,
+    limits: Limits,
+    origin: Origin,
+}
+
 impl Local {
     /// Starts everything.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::sized(Size::default()).await
+    }
+
+    /// Starts a fleet of this size.
+    pub async fn sized(size: Size) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
-        let registry_host = Host::start("registry")?;
+        let (registry_host, faulty_host) = (Host::start("registry")?, Host::start("faulty")?);
         let options = Options { link: rate(ORIGIN_LINK), ..Options::default() };
         let registry = registry_host.run(FakeRegistry::start(options)).await??;
-        let origin = Origin { registries: vec![registry.registry(REGISTRY)], ..Origin::default() };
-        let limits = Limits { upload: rate(LINK), download: rate(LINK) };
-
-        let config = TrackerConfig { listen: free_port(), ..TrackerConfig::default() };
-        let tracker = Member::start("tracker", Config::Tracker(config)).await?;
-        let trackers = vec![format!("http://{}", tracker.address())];
-
-        let mut config = SeederConfig { cluster_key: KEY.into(), ..SeederConfig::default() };
-        (config.trackers, config.limits, config.origin) = (trackers.clone(), limits.clone(), origin.clone());
-        (config.api.listen, config.peer.listen) = (free_port(), free_port());
-        (config.cache.directory, config.cache.min_free) = (directory.path().join("seeder"), ByteSize(0));
-        let seeder = Member::start("seeder", Config::Seeder(Box::new(config))).await?;
-
-        let mut config =
-            AgentConfig { cluster_key: KEY.into(), trackers, limits, origin, ..AgentConfig::default() };
-        config.seeders = vec![format!("http://{}", seeder.address())];
-        (config.mirror.listen, config.peer.listen) = (free_port(), free_port());
-        (config.cache.quota, config.cache.min_free) = (ByteSize(QUOTA), ByteSize(0));
-        let mut nodes = Vec::new();
-        for number in 1..=NODES {
-            let mut config = config.clone();
-            config.node = format!("n{number}");
-            config.cache.directory = directory.path().join(&config.node);
-            nodes.push(Node::start(config, &registry).await?);
+        let faulty = faulty_host.run(start_faulty()).await??;
+        let registries = vec![registry.registry(REGISTRY), faulty.entry()];
+        let mut common = Common {
+            limits: Limits { upload: rate(LINK), download: rate(LINK) },
+            origin: Origin { registries, ..Origin::default() },
+            ..Common::default()
+        };
+        let mut trackers = Vec::new();
+        for number in 0..size.trackers {
+            let config = TrackerConfig { listen: free_port(), ..TrackerConfig::default() };
+            trackers.push(Member::start(&format!("tracker{number}"), Config::Tracker(config)).await?);
         }
-        Ok(Self { registry, registry_host, tracker, seeder, nodes, directory })
+        common.trackers = trackers.iter().map(Member::url).collect();
+        let mut seeders = Vec::new();
+        for number in 0..size.seeders {
+            let mut config = common.seeder(number);
+            config.cache.directory = directory.path().join(&config.node);
+            config.cache.quota = ByteSize(size.seeder_quota);
+            seeders.push(Member::start(&config.node.clone(), Config::Seeder(Box::new(config))).await?);
+        }
+        common.seeders = seeders.iter().map(Member::url).collect();
+        let hosts = [registry.endpoint(), faulty.endpoint()];
+        let mut nodes = Vec::new();
+        for number in 0..size.nodes {
+            let mut config = common.agent(number);
+            config.cache.directory = directory.path().join(&config.node);
+            config.cache.quota = ByteSize(size.agent_quota);
+            nodes.push(Node::start(config, &hosts).await?);
+        }
+        Ok(Self {
+            registry,
+            registry_host,
+            faulty,
+            _faulty_host: faulty_host,
+            trackers,
+            seeders,
+            nodes,
+            directory,
+        })
     }
 
     fn member(&self, part: Part) -> anyhow::Result<&Member> {
         match part {
             Part::Origin => anyhow::bail!("the registry is no part of Eagle"),
-            Part::Tracker => Ok(&self.tracker),
-            Part::Seeder => Ok(&self.seeder),
+            Part::Tracker(number) => Ok(&self.trackers[number]),
+            Part::Seeder(number) => Ok(&self.seeders[number]),
             Part::Agent(node) => Ok(&self.nodes[node].agent),
         }
+    }
+
+    /// All that there is, the registry first.
+    pub fn parts(&self) -> impl Iterator<Item = Part> + use<> {
+        parts(self.seeders.len(), self.trackers.len(), self.nodes.len())
+    }
+
+    /// Where everything is kept: a folder for each cache, and `images` for what was published.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Tasks of all parts and of the registry that have not ended: of a part that was killed, none.
+    pub async fn tasks(&self) -> usize {
+        let mut tasks = self.registry_host.tasks();
+        for member in self.parts().filter_map(|part| self.member(part).ok()) {
+            tasks += member.tasks().await;
+        }
+        tasks
+    }
+
+    async fn make(&self, spec: &ImageSpec, name: &str) -> anyhow::Result<(Made, PathBuf)> {
+        let layout = self.directory.path().join("images").join(name);
+        let (spec, path) = (spec.clone(), layout.clone());
+        let made = tokio::task::spawn_blocking(move || image::make(&spec, &path, "v1")).await??;
+        Ok((made, layout))
+    }
+}
+
+async fn start_faulty() -> anyhow::Result<Faulty> {
+    let (registry, blobs) = (TcpListener::bind(free_port()).await?, TcpListener::bind(free_port()).await?);
+    Ok(Faulty::serve(registry, blobs, rate(ORIGIN_LINK))?)
+}
+
+impl Common {
+    fn seeder(&self, number: usize) -> SeederConfig {
+        let mut config = SeederConfig {
+            node: format!("seeder{number}"),
+            cluster_key: KEY.into(),
+            trackers: self.trackers.clone(),
+            limits: self.limits.clone(),
+            origin: self.origin.clone(),
+            ..SeederConfig::default()
+        };
+        (config.api.listen, config.peer.listen) = (free_port(), free_port());
+        config.cache.min_free = ByteSize(0);
+        config
+    }
+
+    fn agent(&self, number: usize) -> AgentConfig {
+        let mut config = AgentConfig {
+            node: format!("n{}", number + 1),
+            cluster_key: KEY.into(),
+            seeders: self.seeders.clone(),
+            trackers: self.trackers.clone(),
+            limits: self.limits.clone(),
+            origin: self.origin.clone(),
+            ..AgentConfig::default()
+        };
+        (config.mirror.listen, config.peer.listen) = (free_port(), free_port());
+        config.cache.min_free = ByteSize(0);
+        config
     }
 }
 
 impl Node {
-    async fn start(config: AgentConfig, registry: &FakeRegistry) -> anyhow::Result<Self> {
+    async fn start(config: AgentConfig, registries: &[String]) -> anyhow::Result<Self> {
         let (name, cache) = (config.node.clone(), config.cache.directory.clone());
         let agent = Member::start(&name, Config::Agent(Box::new(config))).await?;
-        let runtime = Runtime::of_hosts(vec![format!("http://{}", agent.address()), registry.endpoint()])?;
+        let runtime = Runtime::of_hosts([&[agent.url()][..], registries].concat())?;
         Ok(Self { agent, runtime, pulls: Mutex::default(), cache })
     }
 }
@@ -111,11 +234,19 @@ impl Node {
 #[async_trait(?Send)]
 impl Fleet for Local {
     async fn publish(&self, spec: &ImageSpec, name: &str) -> anyhow::Result<Image> {
-        let layout = self.directory.path().join("images").join(name);
-        let (spec, path) = (spec.clone(), layout.clone());
-        let made = tokio::task::spawn_blocking(move || image::make(&spec, &path, "v1")).await??;
+        let (made, layout) = self.make(spec, name).await?;
         self.registry.add_layout(name, &layout)?;
         Ok(Image { reference: format!("{REGISTRY}/{name}:v1"), made })
+    }
+
+    async fn publish_faulty(&self, spec: &ImageSpec, name: &str) -> anyhow::Result<Image> {
+        let (made, layout) = self.make(spec, name).await?;
+        self.faulty.add_layout(name, &layout)?;
+        Ok(Image { reference: format!("{FAULTY}/{name}:v1"), made })
+    }
+
+    fn faulty(&self) -> &Faulty {
+        &self.faulty
     }
 
     async fn pull(&self, node: usize, image: &Image) -> anyhow::Result<Duration> {
@@ -174,13 +305,21 @@ impl Fleet for Local {
         Ok(())
     }
 
-    /// A disk of a given size would need root: the agent is started again with a reserve that is not there.
-    async fn fill_disk(&self, node: usize) -> anyhow::Result<()> {
-        self.nodes[node].agent.restart_agent(|config| config.cache.min_free = FULL).await
+    /// A disk of a given size would need root: the part is started again with a reserve that is not there.
+    async fn fill_disk(&self, part: Part) -> anyhow::Result<()> {
+        self.member(part)?.restart(|cache| cache.min_free = FULL).await
     }
 
-    async fn free_disk(&self, node: usize) -> anyhow::Result<()> {
-        self.nodes[node].agent.restart_agent(|config| config.cache.min_free = ByteSize(0)).await
+    async fn free_disk(&self, part: Part) -> anyhow::Result<()> {
+        self.member(part)?.restart(|cache| cache.min_free = ByteSize(0)).await
+    }
+
+    fn seeders(&self) -> Vec<String> {
+        self.seeders.iter().map(Member::url).collect()
+    }
+
+    fn trackers(&self) -> Vec<String> {
+        self.trackers.iter().map(Member::url).collect()
     }
 
     fn cache(&self, node: usize) -> PathBuf {
@@ -211,8 +350,7 @@ impl Fleet for Local {
     }
 
     async fn heal(&self) -> anyhow::Result<()> {
-        let nodes = (0..self.nodes.len()).map(Part::Agent);
-        for part in [Part::Origin, Part::Tracker, Part::Seeder].into_iter().chain(nodes) {
+        for part in self.parts() {
             self.thaw(part).await?;
             self.resume(part).await?;
         }

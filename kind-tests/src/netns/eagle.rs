@@ -1,4 +1,4 @@
-//! Eagle on a site: tracker, seeder and agents, each the `eagle` executable in the namespace of its machine.
+//! Eagle on a site: trackers, seeders and agents, each the `eagle` executable in the namespace of its machine.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,43 +27,69 @@ use crate::wait::wait;
 
 /// Longest wait until a part is ready.
 const START: Duration = Duration::from_secs(20);
+/// Where a tracker listens.
+pub const TRACKER: u16 = 7040;
+/// Where a seeder listens for agents.
+pub const SEEDER: u16 = 7050;
 /// Where an agent listens for its runtime.
 pub const MIRROR: &str = "http://127.0.0.1:5000";
 
 /// All parts of Eagle.
 #[derive(Debug)]
 pub struct Eagle {
-    /// The tracker.
-    pub tracker: Part,
-    /// The seeder.
-    pub seeder: Part,
+    /// The trackers.
+    pub trackers: Vec<Part>,
+    /// The seeders.
+    pub seeders: Vec<Part>,
     /// The agents, in the order of the nodes.
     pub agents: Vec<Part>,
 }
 
 /// What differs between fleets.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
+    /// How many trackers.
+    pub trackers: u8,
+    /// How many seeders.
+    pub seeders: u8,
     /// Most bytes an agent keeps; unless told, as many as by default.
     pub agent_quota: Option<ByteSize>,
     /// Where agents keep their blobs, the whole file system theirs to fill; unless told, somewhere with the rest.
     pub agent_caches: Vec<PathBuf>,
     /// The bucket behind the seeder's cache; unless told, none.
     pub store: Store,
+    /// The same for seeders.
+    pub seeder_caches: Vec<PathBuf>,
     /// How registries are reached; the site's own is added.
     pub origin: Origin,
     /// What is logged.
     pub log: Option<String>,
     /// When peers grant pieces.
     pub grants: Grants,
-    /// How many zones the nodes are in, one after the other in turn; the seeder is in the first. At most one: none has a zone.
+    /// How many zones the nodes are in, one after the other in turn, and so are the seeders. At most one: none has a zone.
     pub zones: u8,
 }
 
 impl Options {
-    /// The zone of node `number`, counted from 0.
+    /// The zone of the node or seeder `number`, counted from 0.
     fn zone(&self, number: usize) -> String {
         if self.zones > 1 { format!("zone-{}", number % usize::from(self.zones)) } else { String::new() }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            trackers: 1,
+            seeders: 1,
+            agent_quota: None,
+            agent_caches: Vec::new(),
+            seeder_caches: Vec::new(),
+            origin: Origin::default(),
+            log: None,
+            grants: Grants::default(),
+            zones: 0,
+        }
     }
 }
 
@@ -77,59 +103,93 @@ pub struct Part {
     admin: u16,
 }
 
+/// What all parts are told alike.
+struct Common<'a> {
+    trackers: Vec<String>,
+    seeders: Vec<String>,
+    origin: Origin,
+    options: &'a Options,
+}
+
 impl Eagle {
     /// Starts all parts, and puts the agents before the registry in what the nodes' runtimes ask.
     pub async fn start(site: &Site, options: &Options) -> anyhow::Result<Self> {
-        let telemetry =
-            |default: Telemetry| Telemetry { log: options.log.clone().unwrap_or(default.log), ..default };
-        let mut origin = options.origin.clone();
-        if !origin.registries.iter().any(|registry| registry.host == REGISTRY) {
-            let endpoint = site.registry.endpoint();
-            origin.registries.push(Registry { host: REGISTRY.into(), endpoint, ..Registry::default() });
+        let attach = |kind: &str, group: u8, count: u8| {
+            let places = (1..=count).map(|number| site.attach(&format!("{kind}{number}"), [group, number]));
+            places.collect::<anyhow::Result<Vec<Namespace>>>()
+        };
+        let (trackers, seeders) =
+            (attach("tracker", 5, options.trackers)?, attach("seeder", 6, options.seeders)?);
+        let urls = |places: &[Namespace], port: u16| {
+            places.iter().map(|place| format!("http://{}:{port}", place.address())).collect()
+        };
+        let mut common = Common {
+            trackers: urls(&trackers, TRACKER),
+            seeders: urls(&seeders, SEEDER),
+            origin: options.origin.clone(),
+            options,
+        };
+        let endpoint = site.registry.endpoint();
+        let hosts = [MIRROR.to_owned(), endpoint.clone()];
+        if !common.origin.registries.iter().any(|registry| registry.host == REGISTRY) {
+            let own = Registry { host: REGISTRY.into(), endpoint, ..Registry::default() };
+            common.origin.registries.push(own);
         }
-        let key = KEY.to_owned();
-
-        let namespace = site.attach("tracker", [0, 3])?;
-        let trackers = vec![format!("http://{}:7040", namespace.address())];
-        let config = TrackerConfig::default();
-        let config = TrackerConfig { telemetry: telemetry(config.telemetry), ..config };
-        let admin = config.telemetry.admin.port();
-        let tracker = Part::start(site, namespace, "tracker", &config, admin).await?;
-
-        let namespace = site.attach("seeder", [0, 4])?;
-        let seeders = vec![format!("http://{}:7050", namespace.address())];
-        let mut config =
-            SeederConfig { cluster_key: key.clone(), trackers: trackers.clone(), ..SeederConfig::default() };
-        config.node = "seeder".into();
-        config.zone = options.zone(0);
-        config.peer.grants = options.grants;
-        config.origin = origin.clone();
-        config.store = options.store.clone();
-        config.cache.directory = site.place.directory().join("seeder/cache");
-        config.telemetry = telemetry(config.telemetry);
-        let admin = config.telemetry.admin.port();
-        let seeder = Part::start(site, namespace, "seeder", &config, admin).await?;
-
-        let mut agents = Vec::new();
-        for (number, node) in site.nodes.iter().enumerate() {
-            let (namespace, default) = (node.namespace().clone(), AgentConfig::default());
-            let (seeders, trackers) = (seeders.clone(), trackers.clone());
-            let mut config = AgentConfig { cluster_key: key.clone(), seeders, trackers, ..default };
-            config.node = namespace.part().to_owned();
-            config.zone = options.zone(number);
-            config.peer.grants = options.grants;
-            config.origin = origin.clone();
-            config.cache.directory = site.place.directory().join(namespace.part()).join("cache");
-            if let Some(cache) = options.agent_caches.get(number) {
-                (config.cache.directory, config.cache.min_free) = (cache.clone(), ByteSize(0));
-            }
-            config.cache.quota = options.agent_quota.unwrap_or(config.cache.quota);
-            config.telemetry = telemetry(config.telemetry);
+        let mut eagle = Self { trackers: Vec::new(), seeders: Vec::new(), agents: Vec::new() };
+        for namespace in trackers {
+            let config = TrackerConfig::default();
+            let config = TrackerConfig { telemetry: common.telemetry(config.telemetry), ..config };
             let admin = config.telemetry.admin.port();
-            agents.push(Part::start(site, namespace, "agent", &config, admin).await?);
-            node.set_hosts(&[MIRROR.to_owned(), site.registry.endpoint()])?;
+            eagle.trackers.push(Part::start(site, namespace, "tracker", &config, admin).await?);
         }
-        Ok(Self { tracker, seeder, agents })
+        for (number, namespace) in seeders.into_iter().enumerate() {
+            let config = common.seeder(number, site, namespace.part());
+            let admin = config.telemetry.admin.port();
+            eagle.seeders.push(Part::start(site, namespace, "seeder", &config, admin).await?);
+        }
+        for (number, node) in site.nodes.iter().enumerate() {
+            let namespace = node.namespace().clone();
+            let config = common.agent(number, site, namespace.part());
+            let admin = config.telemetry.admin.port();
+            eagle.agents.push(Part::start(site, namespace, "agent", &config, admin).await?);
+            node.set_hosts(&hosts)?;
+        }
+        Ok(eagle)
+    }
+}
+
+impl Common<'_> {
+    fn telemetry(&self, default: Telemetry) -> Telemetry {
+        Telemetry { log: self.options.log.clone().unwrap_or(default.log), ..default }
+    }
+
+    fn seeder(&self, number: usize, site: &Site, name: &str) -> SeederConfig {
+        let mut config = SeederConfig { cluster_key: KEY.to_owned(), ..SeederConfig::default() };
+        (config.node, config.zone) = (name.to_owned(), self.options.zone(number));
+        config.peer.grants = self.options.grants;
+        (config.trackers, config.origin) = (self.trackers.clone(), self.origin.clone());
+        config.cache.directory = site.place.directory().join(name).join("cache");
+        if let Some(cache) = self.options.seeder_caches.get(number) {
+            (config.cache.directory, config.cache.min_free) = (cache.clone(), ByteSize(0));
+        }
+        config.store = self.options.store.clone();
+        config.telemetry = self.telemetry(config.telemetry);
+        config
+    }
+
+    fn agent(&self, number: usize, site: &Site, name: &str) -> AgentConfig {
+        let mut config = AgentConfig { cluster_key: KEY.to_owned(), ..AgentConfig::default() };
+        (config.node, config.zone) = (name.to_owned(), self.options.zone(number));
+        config.peer.grants = self.options.grants;
+        (config.seeders, config.trackers) = (self.seeders.clone(), self.trackers.clone());
+        config.origin = self.origin.clone();
+        config.cache.directory = site.place.directory().join(name).join("cache");
+        if let Some(cache) = self.options.agent_caches.get(number) {
+            (config.cache.directory, config.cache.min_free) = (cache.clone(), ByteSize(0));
+        }
+        config.cache.quota = self.options.agent_quota.unwrap_or(config.cache.quota);
+        config.telemetry = self.telemetry(config.telemetry);
+        config
     }
 }
 
@@ -226,7 +286,7 @@ impl Part {
 }
 
 /// `$EAGLE_BIN`, or the release build in the target directory that this very program is in.
-fn executable() -> anyhow::Result<PathBuf> {
+pub(crate) fn executable() -> anyhow::Result<PathBuf> {
     if let Some(path) = std::env::var_os("EAGLE_BIN") {
         return Ok(path.into());
     }

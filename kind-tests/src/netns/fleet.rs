@@ -1,28 +1,37 @@
 //! The fleet of real programs: the executable, a real registry, real containerds, each in a namespace of its own.
 //!
-//! Each agent's cache is a file system of its own, so that it can be filled.
+//! Each agent's and seeder's cache is a file system of its own, so that it can be filled.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use ::eagle::demo::image::ImageSpec;
+use ::eagle::demo::image::{self, ImageSpec};
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
+use eagle_core::config::section::Origin;
 use eagle_core::size::ByteSize;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::containerd::{Containerd, Way};
 use super::disk::Disk;
 use super::eagle::{self, Eagle, Options};
+use super::network::Namespace;
 use super::process::Process;
 use super::registry::Registry;
 use super::site::{Settings, Site};
-use crate::fleet::{Fleet, Image, LINK, NODES, ORIGIN_LINK, Part, QUOTA, Traffic, rate};
+use crate::fleet::faulty::{FAULTY, Faulty};
+use crate::fleet::{
+    Fleet, Image, LINK, NODES, ORIGIN_LINK, Part, QUOTA, SEEDERS, TRACKERS, Traffic, parts, rate,
+};
 
 /// What an agent's disk has beyond its quota: room for an index and for a blob that is on its way out.
 const SPARE: u64 = 16 << 20;
+/// A seeder's disk: more than all scenarios together publish. Memory is taken only by what is on it.
+const SEEDER_DISK: u64 = 2 << 30;
+/// Where the registry that does wrong listens, and its blob host.
+const WRONG: [u16; 2] = [5000, 5001];
 /// containerd 1.6 writes a layer to its store in steps of this many bytes.
 const STEP: u64 = 1 << 20;
 /// Where an outsider listens: the port that BitTorrent clients begin with.
@@ -32,7 +41,9 @@ const OUTSIDER: u16 = 6881;
 #[derive(Debug)]
 pub struct Netns {
     eagle: Eagle,
-    disks: Vec<Disk>,
+    faulty: Faulty,
+    agent_disks: Vec<Disk>,
+    seeder_disks: Vec<Disk>,
     outsiders: AtomicU8,
     site: Site,
 }
@@ -44,16 +55,57 @@ impl Netns {
         let directory = directory.to_owned();
         let settings = Settings { nodes: NODES, link, origin_link, directory, keep: false };
         let site = Site::start(&settings).await.context("the site")?;
-        let mut disks = Vec::new();
-        for node in &site.nodes {
-            let place = site.place.directory().join(node.namespace().part());
-            disks.push(Disk::mount(&place.join("disk"), QUOTA + SPARE)?);
-        }
-        let caches = disks.iter().map(|disk| disk.place().join("cache")).collect();
-        let options =
-            Options { agent_quota: Some(ByteSize(QUOTA)), agent_caches: caches, ..Options::default() };
+        let mount = |name: &str, size| Disk::mount(&site.place.directory().join(name).join("disk"), size);
+        let agents = site.nodes.iter().map(|node| mount(node.namespace().part(), QUOTA + SPARE));
+        let agent_disks = agents.collect::<anyhow::Result<Vec<_>>>()?;
+        let seeders = (1..=SEEDERS).map(|number| mount(&format!("seeder{number}"), SEEDER_DISK));
+        let seeder_disks = seeders.collect::<anyhow::Result<Vec<_>>>()?;
+        let caches = |disks: &[Disk]| disks.iter().map(|disk| disk.place().join("cache")).collect();
+        let wrong = site.network.attach(&site.place, "faulty", [7, 1], origin_link)?;
+        let faulty = Faulty::serve(wrong.listen(WRONG[0])?, wrong.listen(WRONG[1])?, origin_link)?;
+        let options = Options {
+            trackers: TRACKERS,
+            seeders: SEEDERS,
+            agent_quota: Some(ByteSize(QUOTA)),
+            agent_caches: caches(&agent_disks),
+            seeder_caches: caches(&seeder_disks),
+            origin: Origin { registries: vec![faulty.entry()], ..Origin::default() },
+            ..Options::default()
+        };
         let eagle = Eagle::start(&site, &options).await.context("Eagle")?;
-        Ok(Self { eagle, disks, outsiders: AtomicU8::new(0), site })
+        // What one registry does not have, the runtimes ask the other for.
+        let hosts = [eagle::MIRROR.to_owned(), site.registry.endpoint(), faulty.endpoint()];
+        site.nodes.iter().try_for_each(|node| node.set_hosts(&hosts))?;
+        Ok(Self { eagle, faulty, agent_disks, seeder_disks, outsiders: AtomicU8::new(0), site })
+    }
+
+    /// Parts with even and with odd numbers lose sight of each other. Both still reach the registries.
+    pub fn split(&self) -> anyhow::Result<()> {
+        let (even, odd) = self.halves();
+        odd.iter().try_for_each(|part| part.cut_off(&even))
+    }
+
+    /// They see each other again.
+    pub fn unite(&self) -> anyhow::Result<()> {
+        let (even, odd) = self.halves();
+        odd.iter().try_for_each(|part| part.join(&even))
+    }
+
+    fn halves(&self) -> (Vec<Namespace>, Vec<Namespace>) {
+        let eagle = &self.eagle;
+        let numbered = [&eagle.trackers, &eagle.seeders, &eagle.agents].map(|parts| parts.iter().enumerate());
+        let places = numbered.into_iter().flatten().map(|(number, part)| (number, part.namespace().clone()));
+        let (even, odd): (Vec<_>, Vec<_>) = places.partition(|(number, _)| number % 2 == 0);
+        let names = |side: Vec<(usize, Namespace)>| side.into_iter().map(|(_, place)| place).collect();
+        (names(even), names(odd))
+    }
+
+    fn disk(&self, part: Part) -> anyhow::Result<&Disk> {
+        match part {
+            Part::Seeder(number) => Ok(&self.seeder_disks[number]),
+            Part::Agent(node) => Ok(&self.agent_disks[node]),
+            Part::Origin | Part::Tracker(_) => bail!("{part:?} keeps nothing that could be filled"),
+        }
     }
 
     fn node(&self, node: usize) -> &Containerd {
@@ -63,8 +115,8 @@ impl Netns {
     fn part(&self, part: Part) -> anyhow::Result<&eagle::Part> {
         match part {
             Part::Origin => bail!("the registry is no part of Eagle"),
-            Part::Tracker => Ok(&self.eagle.tracker),
-            Part::Seeder => Ok(&self.eagle.seeder),
+            Part::Tracker(number) => Ok(&self.eagle.trackers[number]),
+            Part::Seeder(number) => Ok(&self.eagle.seeders[number]),
             Part::Agent(node) => Ok(&self.eagle.agents[node]),
         }
     }
@@ -74,6 +126,18 @@ impl Netns {
 impl Fleet for Netns {
     async fn publish(&self, spec: &ImageSpec, name: &str) -> anyhow::Result<Image> {
         self.site.publish(spec, name).await
+    }
+
+    async fn publish_faulty(&self, spec: &ImageSpec, name: &str) -> anyhow::Result<Image> {
+        let layout = self.site.place.directory().join("faulty").join(name);
+        let (spec, path) = (spec.clone(), layout.clone());
+        let made = tokio::task::spawn_blocking(move || image::make(&spec, &path, "v1")).await??;
+        self.faulty.add_layout(name, &layout)?;
+        Ok(Image { reference: format!("{FAULTY}/{name}:v1"), made })
+    }
+
+    fn faulty(&self) -> &Faulty {
+        &self.faulty
     }
 
     async fn pull(&self, node: usize, image: &Image) -> anyhow::Result<Duration> {
@@ -120,16 +184,24 @@ impl Fleet for Netns {
         }
     }
 
-    async fn fill_disk(&self, node: usize) -> anyhow::Result<()> {
-        self.disks[node].fill()
+    async fn fill_disk(&self, part: Part) -> anyhow::Result<()> {
+        self.disk(part)?.fill()
     }
 
-    async fn free_disk(&self, node: usize) -> anyhow::Result<()> {
-        self.disks[node].free()
+    async fn free_disk(&self, part: Part) -> anyhow::Result<()> {
+        self.disk(part)?.free()
+    }
+
+    fn seeders(&self) -> Vec<String> {
+        urls(&self.eagle.seeders, eagle::SEEDER)
+    }
+
+    fn trackers(&self) -> Vec<String> {
+        urls(&self.eagle.trackers, eagle::TRACKER)
     }
 
     fn cache(&self, node: usize) -> PathBuf {
-        self.disks[node].place().join("cache")
+        self.agent_disks[node].place().join("cache")
     }
 
     async fn traffic(&self) -> anyhow::Result<Traffic> {
@@ -143,8 +215,8 @@ impl Fleet for Netns {
     async fn connect(&self, part: Part) -> anyhow::Result<TcpStream> {
         let (namespace, port) = match part {
             Part::Origin => bail!("the registry is asked by runtimes and by Eagle only"),
-            Part::Tracker => (self.eagle.tracker.namespace(), 7040),
-            Part::Seeder => (self.eagle.seeder.namespace(), 7050),
+            Part::Tracker(number) => (self.eagle.trackers[number].namespace(), eagle::TRACKER),
+            Part::Seeder(number) => (self.eagle.seeders[number].namespace(), eagle::SEEDER),
             Part::Agent(node) => {
                 let mirror = SocketAddr::from((Ipv4Addr::LOCALHOST, 5000));
                 return self.node(node).namespace().connect(mirror).await;
@@ -160,13 +232,18 @@ impl Fleet for Netns {
     }
 
     async fn heal(&self) -> anyhow::Result<()> {
-        let nodes = (0..self.site.nodes.len()).map(Part::Agent);
-        for part in [Part::Origin, Part::Tracker, Part::Seeder].into_iter().chain(nodes) {
+        let eagle = &self.eagle;
+        for part in parts(eagle.seeders.len(), eagle.trackers.len(), eagle.agents.len()) {
             // One that was killed is not there to be thawed.
             if self.thaw(part).await.is_err() {
                 self.resume(part).await?;
             }
         }
-        self.disks.iter().try_for_each(Disk::free)
+        self.agent_disks.iter().chain(&self.seeder_disks).try_for_each(Disk::free)
     }
+}
+
+/// As [`Eagle::start`] makes them.
+fn urls(parts: &[eagle::Part], port: u16) -> Vec<String> {
+    parts.iter().map(|part| format!("http://{}:{port}", part.namespace().address())).collect()
 }

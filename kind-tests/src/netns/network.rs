@@ -19,6 +19,8 @@ use super::place::Place;
 const BURST: &str = "256kb";
 /// How long a packet may wait for its turn before it is dropped: the buffer of a switch port.
 const LATENCY: &str = "50ms";
+/// The hardware address of nobody on the switch.
+const NOBODY: &str = "02:00:00:00:00:fe";
 /// Longest wait for a connection into a namespace.
 const CONNECT: Duration = Duration::from_secs(5);
 
@@ -112,11 +114,24 @@ impl Namespace {
         Ok(TcpStream::from_std(stream)?)
     }
 
-    /// A listener within this namespace, on all its addresses.
+    /// A listener within this namespace, at its address.
     pub fn listen(&self, port: u16) -> anyhow::Result<TcpListener> {
-        let listener = self.inside(|| std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)))?;
+        let listener = self.inside(|| std::net::TcpListener::bind((self.address, port)))?;
         listener.set_nonblocking(true)?;
         Ok(TcpListener::from_std(listener)?)
+    }
+
+    /// From now on nothing that it sends to `others` arrives, so that no connection between them goes on or is made. To
+    /// both sides it looks as if the other were not there: nobody says so.
+    pub fn cut_off(&self, others: &[Self]) -> anyhow::Result<()> {
+        others.iter().try_for_each(|other| {
+            self.ip(&format!("neigh replace {} lladdr {NOBODY} nud permanent dev eth0", other.address))
+        })
+    }
+
+    /// What it sends to `others` arrives again.
+    pub fn join(&self, others: &[Self]) -> anyhow::Result<()> {
+        others.iter().try_for_each(|other| self.ip(&format!("neigh del {} dev eth0", other.address)))
     }
 
     /// Runs `line`, a program and its arguments separated by blanks, within this namespace.

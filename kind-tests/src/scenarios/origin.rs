@@ -63,9 +63,13 @@ pub async fn stalls_half_way(fleet: &dyn Fleet) -> anyhow::Result<()> {
     ensure_once(fleet, &image, left).await
 }
 
-/// Blob bytes that the seeder has received from registries.
+/// Blob bytes that the seeders have received from registries.
 async fn arrived(fleet: &dyn Fleet) -> anyhow::Result<u64> {
-    fleet.metric(Part::Seeder, "eagle_seeder_origin_bytes_total").await
+    let mut bytes = 0;
+    for number in 0..fleet.seeders().len() {
+        bytes += fleet.metric(Part::Seeder(number), "eagle_seeder_origin_bytes_total").await?;
+    }
+    Ok(bytes)
 }
 
 /// As [`arrived`], when what was in the network's buffers has come through.

@@ -5,7 +5,8 @@ use std::path::Path;
 use anyhow::{Context as _, ensure};
 
 use super::{PATIENCE, all, bytes, publish, pull};
-use crate::fleet::{Fleet, QUOTA};
+use crate::fleet::{Fleet, Part, QUOTA};
+use crate::say;
 use crate::wait::wait;
 
 /// What an agent keeps beside its blobs: an index and a lock.
@@ -59,7 +60,7 @@ pub async fn larger_than_the_quota(fleet: &dyn Fleet) -> anyhow::Result<()> {
 pub async fn disk_full(fleet: &dyn Fleet) -> anyhow::Result<()> {
     let node = 2;
     let image = publish(fleet, "disk-full", &[4 << 20, 100_000]).await?;
-    fleet.fill_disk(node).await?;
+    fleet.fill_disk(Part::Agent(node)).await?;
     pull(fleet, all(), &image).await.context("with a full disk")?;
     works_again(fleet, node).await
 }
@@ -78,15 +79,36 @@ pub async fn disk_fills_half_way(fleet: &dyn Fleet) -> anyhow::Result<()> {
             fleet.received(node) - already < image.made.bytes,
             "the pull was over before the disk was full"
         );
-        fleet.fill_disk(node).await
+        fleet.fill_disk(Part::Agent(node)).await
     };
     tokio::try_join!(pull(fleet, all(), &image), fills)?;
     works_again(fleet, node).await
 }
 
+/// Seeders that can store nothing: all nodes get the image from the registry; with room again, from the seeders. Only its
+/// agents' readers are told so, who go on elsewhere at once.
+pub async fn seeders_full(fleet: &dyn Fleet) -> anyhow::Result<()> {
+    let seeders = || (0..fleet.seeders().len()).map(Part::Seeder);
+    let image = publish(fleet, "seeders-full", &[4 << 20, 4 << 20, 100_000]).await?;
+    for seeder in seeders() {
+        fleet.fill_disk(seeder).await?;
+    }
+    let took = pull(fleet, all(), &image).await.context("with full disks")?;
+    say(&format!("seeders_full: slowest pull {:.2} s", took.as_secs_f64()));
+    for seeder in seeders() {
+        fleet.free_disk(seeder).await?;
+    }
+    brings(fleet, 0).await
+}
+
 /// With room again, an agent brings what its runtime asks for.
 async fn works_again(fleet: &dyn Fleet, node: usize) -> anyhow::Result<()> {
-    fleet.free_disk(node).await?;
+    fleet.free_disk(Part::Agent(node)).await?;
+    brings(fleet, node).await
+}
+
+/// `node`'s agent brings a new image, all of it from within the cluster.
+async fn brings(fleet: &dyn Fleet, node: usize) -> anyhow::Result<()> {
     let image = publish(fleet, &format!("room-again-{}", fleet.received(node)), &[2 << 20]).await?;
     let before = bytes(fleet, node).await?;
     pull(fleet, [node].into_iter(), &image).await.context("with room again")?;

@@ -5,13 +5,12 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::all;
-use crate::fleet::{Fleet, Image};
+use crate::fleet::Fleet;
 
 /// How often is looked: a stall is measured to within this.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Watches all nodes while they pull one image.
+/// Watches nodes while each pulls so many bytes.
 pub(super) struct Watch<'a> {
     fleet: &'a dyn Fleet,
     bytes: u64,
@@ -19,6 +18,7 @@ pub(super) struct Watch<'a> {
 }
 
 struct Node {
+    number: usize,
     before: u64,
     seen: u64,
     at: Instant,
@@ -27,12 +27,12 @@ struct Node {
 
 impl<'a> Watch<'a> {
     /// To be made before the pulls begin.
-    pub(super) fn new(fleet: &'a dyn Fleet, image: &Image) -> Self {
+    pub(super) fn new(fleet: &'a dyn Fleet, nodes: impl Iterator<Item = usize>, bytes: u64) -> Self {
         let node = |number| {
             let seen = fleet.received(number);
-            Node { before: seen, seen, at: Instant::now(), longest: Duration::ZERO }
+            Node { number, before: seen, seen, at: Instant::now(), longest: Duration::ZERO }
         };
-        Self { fleet, bytes: image.made.bytes, nodes: all().map(node).collect() }
+        Self { fleet, bytes, nodes: nodes.map(node).collect() }
     }
 
     /// Looks, until dropped.
@@ -46,8 +46,8 @@ impl<'a> Watch<'a> {
             // While this did not look, the machine was busy with something else than what is measured.
             let missed = (now - looked).saturating_sub(LOOK * 10);
             looked = now;
-            for (number, node) in self.nodes.iter_mut().enumerate() {
-                let seen = self.fleet.received(number);
+            for node in &mut self.nodes {
+                let seen = self.fleet.received(node.number);
                 let is_under_way =
                     node.seen > node.before && node.seen + self.fleet.unseen() < node.before + self.bytes;
                 node.at += missed;

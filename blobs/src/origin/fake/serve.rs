@@ -188,7 +188,10 @@ async fn blob(
     }
     let range = headers.get(RANGE).and_then(|value| value.to_str().ok());
     let range = range.filter(|_| fault != Some(Fault::IgnoreRange));
-    let size = body.size();
+    let size = match fault {
+        Some(Fault::Length(length)) => length,
+        _ => body.size(),
+    };
     let (status, part) = match parse(range, size) {
         Wanted::Whole => (StatusCode::OK, 0..size),
         Wanted::Part(part) => (StatusCode::PARTIAL_CONTENT, part),
@@ -253,8 +256,15 @@ fn bytes_of(
     })
 }
 
+/// The bytes of `range`; zeros where the body has ended.
 async fn read(body: &Body, range: Range<u64>) -> io::Result<Bytes> {
     let length = usize::try_from(range.end - range.start).unwrap_or(0);
+    if range.end > body.size() {
+        let (start, end) = (range.start.min(body.size()), body.size());
+        let mut bytes = Box::pin(read(body, start..end)).await?.to_vec();
+        bytes.resize(length, 0);
+        return Ok(bytes.into());
+    }
     match body {
         Body::Memory(bytes) => {
             let start = usize::try_from(range.start).unwrap_or(usize::MAX);

@@ -36,6 +36,11 @@ impl Host {
         runtime.spawn(work).await.context("the host has ended")
     }
 
+    /// Tasks on it that have not ended.
+    pub(super) fn tasks(&self) -> usize {
+        self.runtime.as_ref().map_or(0, |runtime| runtime.metrics().num_alive_tasks())
+    }
+
     /// Stops it: sockets stay, nothing reads or writes them.
     pub(super) async fn freeze(&self) -> anyhow::Result<()> {
         let runtime = self.runtime.as_ref().context("the host has ended")?;

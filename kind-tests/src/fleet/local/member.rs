@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use anyhow::Context as _;
 use eagle_agent::Agent;
 use eagle_core::config::agent::AgentConfig;
+use eagle_core::config::section::Cache;
 use eagle_core::config::seeder::SeederConfig;
 use eagle_core::config::tracker::TrackerConfig;
 use eagle_runtime::context::Context;
@@ -76,16 +77,25 @@ impl Member {
         Ok(())
     }
 
-    /// Starts it again with an agent's configuration changed.
-    pub(super) async fn restart_agent(
-        &self,
-        change: impl FnOnce(&mut AgentConfig) + Send,
-    ) -> anyhow::Result<()> {
+    /// Its base URL.
+    pub(super) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Starts it again with what it is told of its cache changed; a tracker has none.
+    pub(super) async fn restart(&self, change: impl FnOnce(&mut Cache) + Send) -> anyhow::Result<()> {
         self.kill().await?;
-        if let Config::Agent(config) = &mut *self.config.lock().await {
-            change(config);
+        match &mut *self.config.lock().await {
+            Config::Agent(config) => change(&mut config.cache),
+            Config::Seeder(config) => change(&mut config.cache),
+            Config::Tracker(_) => anyhow::bail!("the {} has no cache", self.name),
         }
         self.resume().await
+    }
+
+    /// Its tasks that have not ended.
+    pub(super) async fn tasks(&self) -> usize {
+        self.running.lock().await.as_ref().map_or(0, |running| running.host.tasks())
     }
 
     pub(super) async fn freeze(&self) -> anyhow::Result<()> {
