@@ -137,7 +137,8 @@ impl Seeder {
                 shutdown.run_until_cancelled(bucket.upkeep()).await;
             });
         }
-        let given = Given { cache, durable, origin, engine, announce, ring, limits, metrics: metrics.clone() };
+        let given =
+            Given { cache, durable, origin, engine, announce, ring, limits, metrics: metrics.clone() };
         let (peer, limits, ring) = (given.engine.local_addr(), given.limits.clone(), given.ring.clone());
         let api = build(config, given, &mut tasks, &shutdown);
         let server =
