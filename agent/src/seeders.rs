@@ -37,6 +37,10 @@ const HEDGE: Duration = Duration::from_millis(200);
 /// every node. They are short, and each ends with the first.
 const HEDGES: usize = 8;
 
+/// The only seeder may be silent for so many times as long as one of several: it may be overloaded, and nobody else would
+/// keep the nodes from the registry.
+const ALONE: u32 = 5;
+
 /// All seeders of the cluster. Clones share everything.
 #[derive(Clone)]
 pub struct Seeders {
@@ -93,9 +97,11 @@ impl Seeders {
         let urls = shared.urls.borrow().clone();
         let mut known = shared.known.lock();
         if !Arc::ptr_eq(&urls, &known.0) {
+            // Without another seeder the registry is next, and every node would ask it.
+            let silence = if urls.len() == 1 { shared.silence * ALONE } else { shared.silence };
             let member = |url: &String| {
                 let before = known.1.iter().find(|member| member.url == *url).cloned();
-                let new = || Arc::new(Member::new(url.clone(), shared.silence, shared.attention.clone()));
+                let new = || Arc::new(Member::new(url.clone(), silence, shared.attention.clone()));
                 before.unwrap_or_else(new)
             };
             let members = urls.iter().map(member).collect();
