@@ -16,6 +16,7 @@ use eagle::demo::image::{self, ImageSpec, Made};
 use eagle::demo::runtime::{Runtime, Seen};
 use eagle_blobs::origin::fake::{FakeRegistry, Options};
 use eagle_core::config::agent::AgentConfig;
+use eagle_core::config::period::Period;
 use eagle_core::config::section::{Limits, Origin};
 use eagle_core::config::seeder::SeederConfig;
 use eagle_core::config::tracker::TrackerConfig;
@@ -36,6 +37,9 @@ mod member;
 
 /// A reserve that no disk can hold: nothing more is taken in.
 const FULL: ByteSize = ByteSize(1 << 60);
+
+/// More nodes than this are a crowd.
+const CROWD: usize = 16;
 
 /// How many of each there are, and how much they keep.
 #[derive(Clone, Copy, Debug)]
@@ -136,6 +140,10 @@ impl Local {
             let mut config = common.agent(number);
             config.cache.directory = directory.path().join(&config.node);
             config.cache.quota = ByteSize(size.agent_quota);
+            if size.nodes > CROWD {
+                // Dozens of nodes in one process keep the seeder from its processor for longer than machines do.
+                config.mirror.silent_seeder = Period::secs(5);
+            }
             nodes.push(Node::start(config, &hosts).await?);
         }
         Ok(Self {
