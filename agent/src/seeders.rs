@@ -233,6 +233,7 @@ impl Seeders {
         F: Future<Output = Result<T, SeederError>>,
     {
         let mut failure = SeederError::None;
+        let all_lost = ranked.iter().all(|member| member.is_lost());
         for (place, member) in ranked.iter().enumerate() {
             let asked = Asked { client: self.client().clone(), seeder: member.url.clone() };
             let next = ranked.get(place + 1).filter(|_| is_hedged);
@@ -242,9 +243,13 @@ impl Seeders {
                     None => None,
                 }
             };
+            let question = async {
+                let ask = ask(asked);
+                if all_lost { member.try_again(ask).await } else { member.attend(ask).await }
+            };
             let answer = tokio::select! {
                 biased;
-                answer = member.attend(ask(asked)) => answer,
+                answer = question => answer,
                 // Nothing: the next one does not have it, and the owner is waited for.
                 Some(first) = hedge => return Ok(first),
             };

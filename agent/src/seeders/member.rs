@@ -9,9 +9,12 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::health::{Health, Order, Waits};
+
+/// A seeder that is tried although it is lost has so long: a runtime is answered within 0.8 s.
+const AT_ONCE: Duration = Duration::from_millis(500);
 
 /// See the module.
 #[derive(Debug)]
@@ -108,6 +111,19 @@ impl Member {
             // The sender lives in `self`.
             _ = lost.wait_for(|lost| *lost) => Err(SeederError::Lost),
         };
+        self.note(answer.as_ref().err());
+        answer
+    }
+
+    /// What it answers to `ask`, lost or not, if it does so at once: when all seeders are lost, one of them may just have come
+    /// up, and the alternative is the registry.
+    pub(super) async fn try_again<T>(
+        &self,
+        ask: impl Future<Output = Result<T, SeederError>>,
+    ) -> Result<T, SeederError> {
+        self.health.lock().wanted(Instant::now());
+        self.attention.notify_one();
+        let answer = timeout(AT_ONCE, ask).await.unwrap_or(Err(SeederError::Lost));
         self.note(answer.as_ref().err());
         answer
     }
