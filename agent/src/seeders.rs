@@ -245,7 +245,11 @@ impl Seeders {
             };
             let question = async {
                 let ask = ask(asked);
-                if all_lost { member.try_again(ask).await } else { member.attend(ask).await }
+                if all_lost && member.is_refusing() {
+                    member.try_again(ask).await
+                } else {
+                    member.attend(ask).await
+                }
             };
             let answer = tokio::select! {
                 biased;

@@ -51,6 +51,8 @@ pub(super) struct Health {
     heads: usize,
     streams: usize,
     is_lost: bool,
+    // Lost because it took no connection, which asking again finds out at once; not because it is silent.
+    is_refusing: bool,
     // Something went wrong that a ping can explain.
     is_suspect: bool,
     heard: Instant,
@@ -69,6 +71,7 @@ impl Health {
             heads: 0,
             streams: 0,
             is_lost: false,
+            is_refusing: false,
             is_suspect: false,
             heard: now,
             wanted: now,
@@ -80,6 +83,11 @@ impl Health {
     /// Whether it is lost.
     pub(super) fn is_lost(&self) -> bool {
         self.is_lost
+    }
+
+    /// Whether it is lost because it takes no connection.
+    pub(super) fn is_refusing(&self) -> bool {
+        self.is_lost && self.is_refusing
     }
 
     /// Whether it is to be looked at.
@@ -126,7 +134,7 @@ impl Health {
 
     /// No connection to it can be had. Whether it is lost only now.
     pub(super) fn refused(&mut self) -> bool {
-        self.is_suspect = false;
+        (self.is_suspect, self.is_refusing) = (false, true);
         !std::mem::replace(&mut self.is_lost, true)
     }
 
@@ -147,7 +155,7 @@ impl Health {
             if *looks < self.patience || self.is_lost {
                 return None;
             }
-            self.is_lost = true;
+            (self.is_lost, self.is_refusing) = (true, false);
             return Some(Order::Lose);
         }
         if self.is_due(now) {

@@ -115,8 +115,13 @@ impl Member {
         answer
     }
 
-    /// What it answers to `ask`, lost or not, if it does so at once: when all seeders are lost, one of them may just have come
-    /// up, and the alternative is the registry.
+    /// Whether it is lost because it takes no connection.
+    pub(super) fn is_refusing(&self) -> bool {
+        self.health.lock().is_refusing()
+    }
+
+    /// What it answers to `ask`, although it is lost, if it does so at once: when all seeders are, one that took no connection
+    /// may just have come up, and the alternative is the registry.
     pub(super) async fn try_again<T>(
         &self,
         ask: impl Future<Output = Result<T, SeederError>>,
