@@ -102,7 +102,9 @@ impl Seeders {
             let member = |url: &String| {
                 let before = known.1.iter().find(|member| member.url == *url).cloned();
                 let new = || Arc::new(Member::new(url.clone(), silence, shared.attention.clone()));
-                before.unwrap_or_else(new)
+                let member = before.unwrap_or_else(new);
+                member.may_be_silent(silence);
+                member
             };
             let members = urls.iter().map(member).collect();
             *known = (urls, members);

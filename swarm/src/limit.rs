@@ -1,20 +1,17 @@
 //! The host-level limits: one budget up and one down for the whole node, across all swarms and all other blob traffic.
 //!
-//! GCRA by the `governor` crate. Whoever wants to move bytes takes them from the budget and waits its turn: turns are
+//! The arithmetic is `core::pace`. Whoever wants to move bytes takes them from the budget and waits its turn: turns are
 //! first come, first served, in portions of at most [`PORTION`], so that equal takers get equal shares.
 //!
 //! Deliberately not here: priorities between takers, per-swarm limits.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use eagle_core::pace::{CELL, Pace};
 use eagle_core::size::Rate;
-use governor::clock::{Clock, Reference};
-use governor::middleware::NoOpMiddleware;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
+use governor::clock::Clock;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::{Instant, timeout};
 
@@ -23,8 +20,6 @@ pub const PORTION: usize = 64 * 1024;
 /// How far the budget may be ahead: within any second at most 1 % more than the rate passes, besides what a timer's
 /// granularity of 1 ms needs.
 const BURST: Duration = Duration::from_millis(10);
-/// The unit of account, bytes. With single bytes, the nanoseconds a cell takes would round by up to half above 1 GB/s.
-const CELL: usize = 1024;
 
 /// The node's two budgets. Unlimited ones cost nothing.
 #[derive(Debug)]
@@ -75,36 +70,28 @@ impl HostLimits {
 
 #[derive(Debug, Default)]
 struct Budget {
-    limiter: ArcSwapOption<Limiter>,
+    pace: ArcSwapOption<Pace<SinceStart>>,
     // Whose turn it is, and bytes taken that do not fill a cell yet.
     turn: Mutex<usize>,
     changed: Notify,
 }
 
-#[derive(Debug)]
-struct Limiter {
-    rate: u64,
-    // Cells that pass at once at most.
-    burst: NonZeroU32,
-    gcra: RateLimiter<NotKeyed, InMemoryState, SinceStart, NoOpMiddleware<Duration>>,
-}
-
 impl Budget {
     fn set(&self, rate: Rate) {
         if rate.bytes_or_zero() != self.rate() {
-            self.limiter.store(rate.0.map(|rate| Arc::new(Limiter::new(rate.get()))));
+            self.pace.store(rate.0.map(|rate| Arc::new(Pace::new(rate.get(), BURST, SinceStart::new()))));
             self.changed.notify_waiters();
         }
     }
 
     fn rate(&self) -> u64 {
-        self.limiter.load().as_ref().map_or(0, |limiter| limiter.rate)
+        self.pace.load().as_ref().map_or(0, |pace| pace.rate())
     }
 
     async fn take(&self, bytes: usize) {
         let mut left = bytes;
         while left > 0 {
-            if self.limiter.load().is_none() {
+            if self.pace.load().is_none() {
                 return;
             }
             let portion = left.min(PORTION);
@@ -112,51 +99,18 @@ impl Budget {
             *odd += portion;
             while *odd >= CELL {
                 let changed = self.changed.notified();
-                let Some(limiter) = self.limiter.load_full() else {
+                let Some(pace) = self.pace.load_full() else {
                     *odd = 0;
                     return;
                 };
-                let cells = u32::try_from(*odd / CELL).unwrap_or(u32::MAX).min(limiter.burst.get());
-                match limiter.try_pass(NonZeroU32::new(cells).unwrap_or(NonZeroU32::MIN)) {
-                    Ok(()) => *odd -= cells as usize * CELL,
+                if let Err(wait) = pace.pass(&mut odd) {
                     // Ends early when the limit changes.
-                    Err(wait) => drop(timeout(wait, changed).await),
+                    drop(timeout(wait, changed).await);
                 }
             }
             left -= portion;
         }
     }
-}
-
-impl Limiter {
-    #[expect(clippy::cast_precision_loss, reason = "no rate is near 2^52 bytes per second")]
-    fn new(rate: u64) -> Self {
-        let cells = rate as f64 / CELL as f64;
-        let burst = NonZeroU32::new(burst_cells(cells)).unwrap_or(NonZeroU32::MIN);
-        let period = Duration::from_secs_f64(1.0 / cells);
-        // A period of zero is the only one refused.
-        let quota = Quota::with_period(period).unwrap_or_else(|| Quota::per_second(NonZeroU32::MAX));
-        let gcra = RateLimiter::direct_with_clock(quota.allow_burst(burst), SinceStart::new());
-        let limiter = Self { rate, burst, gcra };
-        // Begins with an empty budget: neither a start nor a change of limits is a burst.
-        let _passed = limiter.try_pass(burst);
-        limiter
-    }
-
-    fn try_pass(&self, cells: NonZeroU32) -> Result<(), Duration> {
-        match self.gcra.check_n(cells) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(not_until)) => Err(not_until.wait_time_from(self.gcra.clock().now())),
-            // Never more cells than the burst are asked for; if they were, one period later is as good as any.
-            Err(_) => Err(BURST),
-        }
-    }
-}
-
-/// Cells per [`BURST`] at `cells` per second, at least four: below 400 KB/s a timer's millisecond is not lost that way.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the range")]
-fn burst_cells(cells: f64) -> u32 {
-    (cells * BURST.as_secs_f64()).clamp(4.0, f64::from(u32::MAX)) as u32
 }
 
 /// Tokio's clock for governor, so that a paused runtime pauses the limits too.
@@ -176,12 +130,6 @@ impl Clock for SinceStart {
         self.0.elapsed()
     }
 }
-
-// Durations are governor's references already; named here so that a change there is seen here.
-const _: fn() = || {
-    fn is_reference<T: Reference>() {}
-    is_reference::<Duration>();
-};
 
 #[cfg(test)]
 mod tests {

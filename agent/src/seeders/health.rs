@@ -65,9 +65,8 @@ pub(super) struct Health {
 impl Health {
     /// Well until it is seen otherwise; lost when a ping is unanswered for `silence`.
     pub(super) fn new(silence: Duration, now: Instant) -> Self {
-        let looks = silence.as_millis().div_ceil(LOOK.as_millis());
         Self {
-            patience: u32::try_from(looks).unwrap_or(u32::MAX).max(1),
+            patience: looks(silence),
             heads: 0,
             streams: 0,
             is_lost: false,
@@ -78,6 +77,11 @@ impl Health {
             pinged: None,
             looks: None,
         }
+    }
+
+    /// From now on it is lost when a ping is unanswered for `silence`.
+    pub(super) fn may_be_silent(&mut self, silence: Duration) {
+        self.patience = looks(silence);
     }
 
     /// Whether it is lost.
@@ -181,6 +185,12 @@ impl Health {
         };
         self.is_suspect || is_quiet
     }
+}
+
+/// The looks in which a ping may be unanswered for `silence`.
+fn looks(silence: Duration) -> u32 {
+    let looks = silence.as_millis().div_ceil(LOOK.as_millis());
+    u32::try_from(looks).unwrap_or(u32::MAX).max(1)
 }
 
 #[cfg(test)]

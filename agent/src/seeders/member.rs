@@ -32,6 +32,11 @@ impl Member {
         Self { url, health, lost: watch::Sender::new(false), attention }
     }
 
+    /// From now on it is lost when a ping is unanswered for so long.
+    pub(super) fn may_be_silent(&self, silence: Duration) {
+        self.health.lock().may_be_silent(silence);
+    }
+
     pub(super) fn is_lost(&self) -> bool {
         self.health.lock().is_lost()
     }

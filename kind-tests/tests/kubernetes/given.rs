@@ -17,7 +17,7 @@ use eagle_kind_tests::kubernetes::workload::{daemon_set, deployment};
 use eagle_kind_tests::wait::until;
 use serde_json::json;
 
-use crate::steps::{IN, SOON, Steps, TIMEOUT, followed, nothing_left, prefetch, ready, remembered};
+use crate::steps::{IN, SOON, Steps, TIMEOUT, followed, nothing_left, prefetch, ready};
 
 /// The objects that this makes, all in the namespace `default`.
 const ROLLOUT: &str = "eagle-test-rollout";
@@ -49,7 +49,6 @@ async fn life(given: &Given) {
     kubectl.apply(&installed::eagle_cluster(&given.spec)).await.unwrap();
     ready(kubectl, "eaglecluster/main").await;
     steps.done("kubectl apply EagleCluster: all agents ready, all mirrors seen in use");
-    remembered(kubectl).await;
 
     a_rollout(kubectl, one).await;
     steps.done("a DaemonSet's image on every node");

@@ -15,7 +15,7 @@ use eagle_kind_tests::kubernetes::workload::{daemon_set, deployment, publish};
 use eagle_kind_tests::wait::until;
 use serde_json::{Value, json};
 
-use crate::steps::{SOON, Steps, TIMEOUT, followed, nothing_left, prefetch, ready, remembered};
+use crate::steps::{SOON, Steps, TIMEOUT, followed, nothing_left, prefetch, ready};
 
 /// Bytes of a layer. Above the size from which the swarm is used, below what makes a pull long.
 const LAYER: u64 = 8 << 20;
@@ -37,7 +37,6 @@ async fn from_installation_to_removal() {
     cluster.kubectl().apply(&own_cluster(&cluster, json!({}))).await.unwrap();
     ready(cluster.kubectl(), "eaglecluster/main").await;
     steps.done("kubectl apply EagleCluster: all agents ready, all mirrors seen in use");
-    remembered(cluster.kubectl()).await;
     for node in cluster.nodes() {
         assert_ne!(configuration(node).unwrap(), before, "{} does not know its agent", node.name());
     }

@@ -75,16 +75,3 @@ impl Steps {
         self.0 = Instant::now();
     }
 }
-
-/// Waits until Eagle has been ready for so long that no answer of the DNS from before its seeders were there is remembered
-/// any more: half a minute.
-pub(crate) async fn remembered(kubectl: &Kubectl) {
-    let mut since = None;
-    until(Duration::from_mins(3), "Eagle to stay ready", Duration::from_secs(1), async || {
-        let ready = is_ready(&kubectl.get(&["eaglecluster/main"]).await?);
-        let since = *since.insert(since.filter(|_| ready).unwrap_or_else(Instant::now));
-        Ok((ready && since.elapsed() > Duration::from_secs(35)).then_some(()))
-    })
-    .await
-    .unwrap();
-}
