@@ -72,6 +72,13 @@ impl Handouts {
         }));
     }
 
+    /// The node was not heard of for long.
+    pub(crate) fn expire(&mut self, node: u32) {
+        if let Some(number) = self.numbers[node as usize].take() {
+            self.mesh.leave(number);
+        }
+    }
+
     /// The node has everything.
     pub(crate) fn complete(&mut self, node: u32) {
         if let Some(number) = self.numbers[node as usize] {

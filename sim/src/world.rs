@@ -26,8 +26,10 @@ use deliver::{Mail, Message};
 const STEPS: f64 = 5.25;
 /// How often the engine tells its meshes that time has passed.
 const TICK: Duration = Duration::from_millis(50);
-/// A death is noticed after so many slots.
+/// A death is noticed after so many slots, by those who were connected and by those who dial.
 const NOTICED: u32 = 16;
+/// The tracker forgets the dead after this time: two and a half of its intervals.
+const EXPIRED: Duration = Duration::from_secs(25);
 /// A run ends after so many times the unit, finished or not: nodes at a quarter of the speed need four …
 const LONGEST: u32 = 16;
 /// … but not before this: what a dead peer owes is missed after seconds, however small the blob.
@@ -66,6 +68,8 @@ pub(crate) struct World {
     dying: VecDeque<(Duration, u32)>,
     // (When, who notices, whom).
     noticing: VecDeque<(u32, u32, u32)>,
+    // (When the tracker forgets, whom).
+    expiring: VecDeque<(Duration, u32)>,
     // Pieces that the first seeder has, and how many come in a slot.
     ingested: u32,
     origin: f64,
@@ -119,6 +123,7 @@ impl World {
             coming: coming.into(),
             dying: dying.into(),
             noticing: VecDeque::new(),
+            expiring: VecDeque::new(),
             ingested: if scenario.cold { 0 } else { scenario.pieces },
             origin: scenario.origin_link as f64 / scenario.node_link as f64,
             unfinished: scenario.nodes,
@@ -146,6 +151,10 @@ impl World {
             while let Some(&(_, node)) = self.dying.front().filter(|(at, _)| *at <= now) {
                 self.dying.pop_front();
                 self.die(node);
+            }
+            while let Some(&(_, node)) = self.expiring.front().filter(|(at, _)| *at <= now) {
+                self.expiring.pop_front();
+                self.tracker.expire(node);
             }
             self.notice();
             self.ingest();
@@ -215,14 +224,20 @@ impl World {
         if !self.nodes[place].seeder && self.nodes[place].finished.is_none() {
             self.unfinished -= 1;
         }
-        let due = self.step + (f64::from(NOTICED) * STEPS) as u32;
         for connection in std::mem::take(&mut self.nodes[place].connections) {
-            self.noticing.push_back((due, connection.peer, node));
+            self.notice_later(connection.peer, node);
         }
+        self.expiring.push_back((self.now + EXPIRED, node));
         (self.up[place], self.down[place]) = (0.0, 0.0);
     }
 
-    /// Lets those who were connected with a dead node notice it.
+    /// `node` is connected with a dead one, or dials it, and will notice.
+    fn notice_later(&mut self, node: u32, dead: u32) {
+        let due = self.step + (f64::from(NOTICED) * STEPS) as u32;
+        self.noticing.push_back((due, node, dead));
+    }
+
+    /// Lets those who have to do with a dead node notice it.
     fn notice(&mut self) {
         while let Some(&(_, node, dead)) = self.noticing.front().filter(|(due, ..)| *due <= self.step) {
             self.noticing.pop_front();
@@ -230,27 +245,24 @@ impl World {
         }
     }
 
-    /// `node` has lost its connection to `peer`, and tells the tracker.
+    /// `node` has lost `peer` or never reached it, and tells the tracker.
     fn lose(&mut self, node: u32, peer: u32) {
         let now = self.now;
-        if self.disconnect(node, peer) {
-            let pace = self.pace.clone();
-            let node = &mut self.nodes[node as usize];
-            node.lost.push(peer);
-            node.diary.hurry(now, &pace);
-        }
+        self.disconnect(node, peer);
+        let pace = self.pace.clone();
+        let node = &mut self.nodes[node as usize];
+        node.lost.push(peer);
+        node.diary.hurry(now, &pace);
     }
 
-    /// Ends `node`'s side of a connection; whether there was one.
-    fn disconnect(&mut self, node: u32, peer: u32) -> bool {
+    /// Ends `node`'s side of a connection, if there is one.
+    fn disconnect(&mut self, node: u32, peer: u32) {
         let connections = &mut self.nodes[node as usize].connections;
         let before = connections.len();
         connections.retain(|connection| connection.peer != peer);
-        let there_was = connections.len() < before;
-        if there_was {
+        if connections.len() < before {
             self.tell(node, Input::Left { peer });
         }
-        there_was
     }
 
     /// The first seeder gets from the origin what is due.

@@ -63,6 +63,16 @@ fn a_gateway_that_dies_starves_no_zone() {
     assert!(outcome.cross_ratio <= 1.3, "{outcome:?}");
 }
 
+/// A slow node is not told of its zone's seeder as long as it has somebody else, who here is dead when it comes.
+#[test]
+fn whoever_dials_the_dead_looks_for_others() {
+    let small = Scenario { pieces: 10, size: 10 << 20, grants: false, seeder_zones: 1, ..scenario(5) };
+    for seed in 0..200 {
+        let outcome = played(&Scenario { zones: 3, dying: 0.26, slow: 0.2, seed, ..small.clone() });
+        assert_eq!(outcome.unfinished, 0, "seed {seed}");
+    }
+}
+
 #[test]
 fn equal_seeds_give_equal_outcomes_and_others_do_not() {
     let seeded = |seed| played(&Scenario { seed, pieces: 64, size: 64 << 20, ..scenario(60) });

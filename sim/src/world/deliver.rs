@@ -52,6 +52,8 @@ impl World {
             let Some(mail) = self.mail.pop_front() else { return };
             if self.nodes[mail.to as usize].is_alive() {
                 self.receive(mail);
+            } else if matches!(mail.message, Message::Dial { .. }) {
+                self.notice_later(mail.from, mail.to);
             }
         }
     }

@@ -56,15 +56,15 @@ impl Mesh {
         }
     }
 
-    /// Takes classes over: those without an owner, a slow owner's, and one's that others have lost (a dead gateway is
-    /// missed long before its time to live is over); else, if it `asks`, half of the largest owner's.
+    /// Takes classes over: those without an owner, a slow owner's, and one's that several have lost, or a single one who
+    /// has nobody else there (a dead gateway is missed long before its time to live is over, perhaps by a last survivor); else, if it `asks`, half of the largest owner's.
     fn claim(&mut self, node: u32, slow: bool, asks: bool) {
         let zone = usize::from(self.slots[node].zone);
         let owners = self.zones[zone].owners;
         let mut mine = 0_u8;
         for (class, &owner) in owners.iter().enumerate() {
             let is_slow = |owner: u32| owner != node && !slow && self.speeds.is_slow(self.slots[owner].speed);
-            if owner == NOBODY || is_slow(owner) || !self.is_sound(owner) {
+            if owner == NOBODY || is_slow(owner) || !self.is_sound(owner) || self.misses(node, owner) {
                 mine |= 1 << class;
             }
         }
@@ -74,6 +74,14 @@ impl Mesh {
         for class in (0..GATEWAYS).filter(|class| mine & (1 << class) != 0) {
             self.hand_over(zone, class, node);
         }
+    }
+
+    /// Whether `node` has lost `peer` and has nobody else in its zone.
+    fn misses(&self, node: u32, peer: u32) -> bool {
+        let slot = &self.slots[node];
+        let entries = || self.pool.entries(slot.links);
+        !entries().any(|entry| entry.is_link() && self.slots[entry.other].zone == slot.zone)
+            && entries().any(|entry| entry.other == peer && entry.kind == Kind::Failed)
     }
 
     /// The upper half of the classes of the owner that has most, at least two, and still needs them.

@@ -387,6 +387,18 @@ fn a_gateway_that_others_have_lost_is_replaced_before_it_expires() {
 }
 
 #[test]
+fn the_last_survivor_of_a_zone_takes_over_what_it_has_lost_itself() {
+    let mut world = World::new(5);
+    world.join(0, true, true, 0);
+    let (first, second) = (world.agent(1), world.agent(1));
+    world.ask(second, HANDOUT);
+    assert_eq!(world.mesh.classes(second), 0xf0);
+    world.mesh.failed(second, first);
+    world.ask(second, HANDOUT);
+    assert_eq!(world.mesh.classes(second), 0xff);
+}
+
+#[test]
 fn a_former_owner_is_told_even_when_it_asks_for_nothing() {
     let mut world = World::new(3);
     let seeder = world.join(0, true, true, 0);
