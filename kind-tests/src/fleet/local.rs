@@ -142,7 +142,7 @@ impl Local {
             config.cache.quota = ByteSize(size.agent_quota);
             if size.nodes > CROWD {
                 // Dozens of nodes in one process keep the seeder from its processor for longer than machines do.
-                config.mirror.silent_seeder = Period::secs(5);
+                config.mirror.silent_seeder = Period::secs(20);
             }
             nodes.push(Node::start(config, &hosts).await?);
         }
