@@ -5,6 +5,7 @@
 //! that stays away for [`PATIENCE`], or says that it will, ends the ingest, and what was verified stays staged for the next
 //! try. If the bytes were wrong, the mirrors that gave them are not asked for the next try.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,10 +27,6 @@ use crate::ingest::{Ingests, Open};
 
 /// An origin that gives no byte for this long has failed the ingest.
 const PATIENCE: Duration = Duration::from_mins(1);
-
-/// Bytes that every ingest takes at full speed before it waits for its turn: a runtime that asks for all layers of an image
-/// at once gets the first bytes of each at once.
-const HEAD: u64 = 1 << 20;
 
 /// Where a blob comes from first.
 pub(super) enum Supply {
@@ -188,7 +185,7 @@ impl Pull {
         turn: &mut Turn,
         last: &mut Instant,
     ) -> Result<(), PullError> {
-        let mut changed = self.partial.changed();
+        let (mut changed, piece_length) = (self.partial.changed(), self.partial.layout().piece_length());
         if !self.givers.contains(&body.giver) {
             self.givers.push(body.giver.clone());
         }
@@ -203,13 +200,22 @@ impl Pull {
             };
             let Some(chunk) = chunk else { return Ok(()) };
             let chunk: Bytes = chunk.map_err(PullError::Origin)?;
-            self.ingests.shared.parts.limits.take_down(chunk.len()).await;
-            self.ingests.shared.parts.metrics.origin_bytes.inc_by(chunk.len() as u64);
+            let length = chunk.len();
+            self.ingests.shared.parts.limits.take_down(length).await;
+            self.ingests.shared.parts.metrics.origin_bytes.inc_by(length as u64);
             writer.push(chunk).await.map_err(PullError::Write)?;
             self.offer();
             *last = Instant::now();
-            if writer.position() >= HEAD {
-                turn.wait().await;
+            // The first piece comes at full speed: a runtime that asks for all layers of an image at once gets the first
+            // bytes of each at once. No more, since the kernel then reads ahead as much as was lately taken, or more.
+            if writer.position() >= u64::from(piece_length) {
+                let mut waited = pin!(turn.wait(length, piece_length));
+                loop {
+                    tokio::select! {
+                        () = &mut waited => break,
+                        Ok(()) = changed.changed() => self.offer(),
+                    }
+                }
             }
         }
     }

@@ -2,8 +2,9 @@
 //!
 //! The layers of an image are asked for at once, but a runtime unpacks them in order: a first layer that is whole early
 //! is worth more than four that are whole late, and the sum of their times is the same. So the oldest ingests run
-//! freely and the younger ones trickle: fast enough that every reader sees bytes and no registry closes an idle
-//! connection, too slow to take much of the link from the older ones. How many run freely is for [`Width`] to find.
+//! freely and the younger ones trickle: fast enough that every reader sees a new piece before it loses patience and no
+//! registry closes an idle connection, too slow to take much of the link from the older ones. How many run freely is for
+//! [`Width`] to find.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,8 +15,9 @@ use tokio::sync::watch;
 
 use super::width::Width;
 
-/// A trickling ingest takes one chunk from its connection in this time.
-pub const TRICKLE: Duration = Duration::from_millis(200);
+/// A trickling ingest takes the bytes of one piece in this time, so a blob of 256 to 1024 pieces takes next to nothing of
+/// any link that it is worth to share. Agents ask the registry themselves when a seeder has shown nothing new for 15 s.
+pub const TRICKLE: Duration = Duration::from_secs(4);
 
 /// The ingests under way, oldest first.
 #[derive(Clone)]
@@ -85,10 +87,11 @@ impl Turn {
         queue.order.iter().take(queue.width.free()).any(|number| *number == self.number)
     }
 
-    /// Waits before the next chunk is taken: not at all at full speed, else until it is this ingest's turn or
-    /// [`TRICKLE`] has passed.
-    pub async fn wait(&mut self) {
-        let waited = tokio::time::timeout(TRICKLE, async {
+    /// Waits after `taken` bytes of pieces of `piece_length`: not at all at full speed, else until it is this ingest's turn
+    /// or the time has passed that the trickle needs for them.
+    pub async fn wait(&mut self, taken: usize, piece_length: u32) {
+        let taken = u32::try_from(taken).unwrap_or(u32::MAX);
+        let waited = tokio::time::timeout(TRICKLE * taken / piece_length.max(1), async {
             loop {
                 self.changed.mark_unchanged();
                 if self.is_free() || self.changed.changed().await.is_err() {
@@ -117,14 +120,16 @@ mod tests {
         let turns = Turns::new(1);
         let (mut first, mut second) = (turns.take(), turns.take());
         let start = tokio::time::Instant::now();
-        first.wait().await;
+        first.wait(100, 100).await;
         assert_eq!(start.elapsed(), Duration::ZERO);
-        second.wait().await;
-        assert_eq!(start.elapsed(), TRICKLE);
+        second.wait(25, 100).await;
+        assert_eq!(start.elapsed(), TRICKLE / 4);
+        second.wait(150, 100).await;
+        assert_eq!(start.elapsed(), TRICKLE * 7 / 4);
         drop(first);
         assert!(second.is_free());
-        second.wait().await;
-        assert_eq!(start.elapsed(), TRICKLE);
+        second.wait(100, 100).await;
+        assert_eq!(start.elapsed(), TRICKLE * 7 / 4);
     }
 
     #[tokio::test(start_paused = true)]
@@ -146,7 +151,7 @@ mod tests {
         let mut second = turns.take();
         let start = tokio::time::Instant::now();
         let waiting = tokio::spawn(async move {
-            second.wait().await;
+            second.wait(100, 100).await;
             start.elapsed()
         });
         tokio::task::yield_now().await;

@@ -9,8 +9,8 @@
 const SETTLE: u32 = 1;
 /// Seconds without a trial after one that did not help.
 const REST: u32 = 10;
-/// Seconds without a trial after a quiet time: the first one is not a whole one.
-const START: u32 = 2;
+/// Seconds without a trial after a quiet time: where one connection fills the link, a trial makes the first layer late.
+const START: u32 = 4;
 
 /// The number, and how it is found.
 #[derive(Debug)]

@@ -100,7 +100,7 @@ impl<K: Copy + Eq> Mesh<K> {
     /// Whether hardly any first copy is under way, nor too many second ones.
     fn has_time_for_seconds(&self) -> bool {
         let named = || self.links.iter().flat_map(|link| &link.named);
-        named().filter(|named| named.first).count() <= self.tuning.firsts_under_way
+        named().filter(|named| named.first).count() <= self.firsts_beside_seconds()
             && named().filter(|named| !named.first).count() < self.tuning.seconds
     }
 

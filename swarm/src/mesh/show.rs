@@ -65,7 +65,13 @@ impl<K: Copy + Eq> Mesh<K> {
 
     /// Whether first copies are under way to agents that take them, so that no upload is to spare.
     pub fn gives_firsts(&self) -> bool {
-        self.seeding && self.under_way(true) > self.tuning.firsts_under_way
+        self.seeding && self.under_way(true) > self.firsts_beside_seconds()
+    }
+
+    /// First copies that may be under way while second ones are given. None while pieces still arrive: each second copy
+    /// would make all first ones after it late, and with them everybody.
+    pub(super) fn firsts_beside_seconds(&self) -> usize {
+        if self.have.is_full() { self.tuning.firsts_under_way } else { 0 }
     }
 
     /// Whether the node has upload to spare for second copies, as far as its other swarms go.

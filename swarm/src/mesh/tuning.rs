@@ -36,7 +36,7 @@ pub struct Tuning {
     pub longest_slot: Duration,
     /// Bytes that a seeder has named and not yet sent, over all agents (each at least 2, at most 16 pieces).
     pub named_bytes: u64,
-    /// Second copies are named only while no more first copies than this are under way.
+    /// Of a blob that is here, second copies are named only while no more first copies than this are under way.
     pub firsts_under_way: usize,
     /// Most second copies under way.
     pub seconds: usize,

@@ -302,6 +302,7 @@ impl State {
         }
         core.alone.remove(&piece);
         core.arriving.remove(&piece);
+        tracing::trace!(swarm = %self.spec.id, piece, "verified");
         self.run(&mut core, [Input::Verified { piece }]);
         let verified = core.mesh.have().count();
         drop(core);

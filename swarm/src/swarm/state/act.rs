@@ -20,6 +20,7 @@ impl State {
         | Action::Reject { peer, .. }
         | Action::Drop { peer, .. }) = action;
         let Some(link) = core.links.iter().find(|link| link.id == peer).cloned() else { return };
+        tracing::trace!(swarm = %self.spec.id, to = %link.peer, ?action);
         match action {
             Action::Request { piece, backwards, .. } => {
                 let blocks = self.missing_blocks(core, piece);
