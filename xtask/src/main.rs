@@ -76,7 +76,22 @@ fn bench(args: &[String]) -> anyhow::Result<()> {
     }
     run::cargo(&["build", "--release", "--quiet", "--package", "eagle"])?;
     let fixed = ["run", "--release", "--quiet", "--package", "eagle-kind-tests", "--bin", "bench", "--"];
-    run::cargo(&[&fixed[..], &args].concat())
+    let newest = newest_containerd(&args)?;
+    let named = newest.as_deref().map(|path| ["--containerd", path]);
+    run::cargo(&[&fixed[..], &args, named.as_ref().map_or(&[], |named| &named[..])].concat())
+}
+
+/// The newest containerd, for nodes of which `args` does not say what they run, if it was built.
+fn newest_containerd(args: &[&str]) -> anyhow::Result<Option<String>> {
+    if args.first() != Some(&"netns") || args.iter().any(|arg| arg.starts_with("--containerd")) {
+        return Ok(None);
+    }
+    let path = install::tool_path("containerd")?;
+    if path.is_file() {
+        return Ok(Some(path.display().to_string()));
+    }
+    say("the machine's own containerd is measured: the newest is built by cargo xtask test --only install");
+    Ok(None)
 }
 
 /// Runs the soak with `args`.

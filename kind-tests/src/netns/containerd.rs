@@ -12,13 +12,15 @@ use super::network::Namespace;
 use super::place::Place;
 use super::process::{Output, Process, enter};
 use super::software::Software;
-use crate::wait::wait;
+use crate::wait::{until, wait};
 use ::eagle::demo::image::Made;
 
 /// Longest wait until it answers.
 const START: Duration = Duration::from_secs(20);
 /// Longest wait until something of a pull is there.
 const PULL: Duration = Duration::from_mins(4);
+/// How often the bytes that have come are added up: each time costs a look at every file of a store.
+const HALF: Duration = Duration::from_millis(100);
 
 /// A running containerd.
 #[derive(Debug)]
@@ -28,6 +30,7 @@ pub struct Containerd {
     directory: PathBuf,
     content: Content,
     cri: Cri,
+    ctr: PathBuf,
 }
 
 /// How a pull goes about it.
@@ -47,7 +50,7 @@ pub struct Pulled {
     /// From the call to the first bytes of a layer in the runtime's store. Looked at every 10 ms; containerd 1.6 writes
     /// a layer in steps of 1 MiB, so this is late by the time of one such step.
     pub first_byte: Option<Duration>,
-    /// From the call until half of the image's bytes were there; looked at as often.
+    /// From the call until half of the image's bytes were there; looked at every 100 ms.
     pub half: Option<Duration>,
 }
 
@@ -78,7 +81,7 @@ impl Containerd {
         })
         .await?;
         let content = Content::of(&directory.join("data"));
-        Ok(Self { process, namespace, directory, content, cri })
+        Ok(Self { process, namespace, directory, content, cri, ctr: software.ctr() })
     }
 
     /// Its process.
@@ -117,7 +120,7 @@ impl Containerd {
         });
         // A runtime reads each layer in order: what it has received is what can be read of it.
         let before = self.received();
-        let readable = wait(PULL, "half of the image", async || {
+        let readable = until(PULL, "half of the image", HALF, async || {
             let received = self.received().saturating_sub(before);
             Ok((received >= made.bytes / 2).then(|| started.elapsed()))
         });
@@ -138,7 +141,7 @@ impl Containerd {
 
     async fn fetch(&self, image: &str) -> anyhow::Result<()> {
         let mut command = tokio::process::Command::from(enter(&self.namespace));
-        command.arg("ctr").arg("--address").arg(self.directory.join("c.sock"));
+        command.arg(&self.ctr).arg("--address").arg(self.directory.join("c.sock"));
         command.args(["--namespace", "k8s.io", "content", "fetch", "--hosts-dir"]);
         command.arg(self.directory.join("certs.d")).args(["--platform", "linux/amd64", image]);
         let output = command.kill_on_drop(true).output().await.context("cannot start ctr")?;

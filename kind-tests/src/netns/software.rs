@@ -65,6 +65,12 @@ impl Software {
         &self.program
     }
 
+    /// Its command line: the one beside the executable, or else the machine's own.
+    pub fn ctr(&self) -> PathBuf {
+        let beside = self.program.with_file_name("ctr");
+        if beside.is_file() { beside } else { PathBuf::from("ctr") }
+    }
+
     /// Its release.
     pub fn release(&self) -> Release {
         self.release

@@ -56,6 +56,7 @@ const MODULES: &[Module] = &[
         folder: "containerd",
         programs: &[
             ("containerd", "github.com/containerd/containerd/v2/cmd/containerd"),
+            ("ctr", "github.com/containerd/containerd/v2/cmd/ctr"),
             ("containerd-shim-runc-v2", "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2"),
         ],
         versioned: "github.com/containerd/containerd/v2",
