@@ -265,9 +265,11 @@ impl Ingests {
         let name = Name { repository, digest };
         match self.lead(name, asked, 0).await? {
             Lead::Origin => {
-                let body = self.origin(name).await?;
-                let layout = PieceLayout::for_size(body.size).map_err(OpenError::Layout)?;
-                self.begin(repository, digest, layout, Supply::Origin(Some(body))).await
+                // The order in which they were asked for, which is the one in which a runtime unpacks them.
+                let turn = self.shared.turns.take();
+                let (size, body) = self.size_and_body(name, &turn).await?;
+                let layout = PieceLayout::for_size(size).map_err(OpenError::Layout)?;
+                self.begin(repository, digest, layout, Supply::Origin { body, turn }).await
             }
             Lead::Seeder(guide) => self.follow(name, asked, *guide).await,
         }

@@ -19,6 +19,7 @@ use futures::stream::FuturesUnordered;
 use tokio::time::timeout;
 
 use super::asked::{Asked, Reach};
+use super::turns::{SMALL, Turn};
 use super::{Ingests, OpenError};
 use crate::ring::view::Source;
 
@@ -110,8 +111,26 @@ impl Ingests {
         }
     }
 
+    /// The blob's size and the beginning of its bytes; only the size, if it has to wait for its turn.
+    pub(super) async fn size_and_body(
+        &self,
+        name: Name<'_>,
+        turn: &Turn,
+    ) -> Result<(u64, Option<BlobBody>), OpenError> {
+        if !turn.is_free() {
+            match self.shared.parts.access.size(name.repository, name.digest).await {
+                Ok(size) if size > SMALL => return Ok((size, None)),
+                Err(error) if !error.is_outage() => return Err(OpenError::Upstream(error)),
+                // Not every registry tells a size without the bytes.
+                Ok(_) | Err(_) => {}
+            }
+        }
+        let body = self.origin(name).await?;
+        Ok((body.size, Some(body)))
+    }
+
     /// Asks the registry for the blob.
-    pub(super) async fn origin(&self, name: Name<'_>) -> Result<BlobBody, OpenError> {
+    async fn origin(&self, name: Name<'_>) -> Result<BlobBody, OpenError> {
         let parts = &self.shared.parts;
         match parts.registries.blob(name.repository, name.digest, 0).await {
             Ok(body) => Ok(body),

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::ingest::fill::FillError;
 use crate::ingest::piece_list::End;
-use crate::ingest::turns::Turn;
+use crate::ingest::turns::{SMALL, Turn};
 use crate::ingest::{Ingests, Open};
 
 /// An origin that gives no byte for this long has failed the ingest.
@@ -30,8 +30,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Where a blob comes from first.
 pub(super) enum Supply {
-    /// The origin; its answer, if it has begun.
-    Origin(Option<BlobBody>),
+    /// The origin, by turns; its answer, if it has begun.
+    Origin { body: Option<BlobBody>, turn: Turn },
     /// The store behind the cache.
     Kept(Arc<dyn Reader>),
 }
@@ -116,9 +116,13 @@ impl Pull {
     }
 
     async fn pull(&mut self, supply: Supply) -> Result<(), PullError> {
-        // A place in the line of those who ask the origin, taken in the order in which they came.
         let (body, turn) = match supply {
-            Supply::Origin(body) => (body, self.ingests.shared.turns.take()),
+            Supply::Origin { body, mut turn } => {
+                if body.is_none() {
+                    turn.begin().await;
+                }
+                (body, turn)
+            }
             Supply::Kept(kept) => match self.fill(&*kept).await {
                 Ok(()) => return Ok(()),
                 Err(FillError::Pull(error)) => return Err(error),
@@ -206,9 +210,7 @@ impl Pull {
             writer.push(chunk).await.map_err(PullError::Write)?;
             self.offer();
             *last = Instant::now();
-            // The first piece comes at full speed: a runtime that asks for all layers of an image at once gets the first
-            // bytes of each at once. No more, since the kernel then reads ahead as much as was lately taken, or more.
-            if writer.position() >= u64::from(piece_length) {
+            if self.partial.layout().size() > SMALL {
                 let mut waited = pin!(turn.wait(length, piece_length));
                 loop {
                     tokio::select! {

@@ -134,9 +134,9 @@ impl Relay {
                 tracing::warn!(%digest, %repository, seeder, "the owner is lost: going on from the registry");
                 metrics.relays_lost.inc();
                 self.open.fed_by_seeder(false);
-                Pull::new(self.ingests, self.repository, self.partial, self.open)
-                    .run(Supply::Origin(None))
-                    .await;
+                let turn = self.ingests.shared.turns.take();
+                let pull = Pull::new(self.ingests, self.repository, self.partial, self.open);
+                pull.run(Supply::Origin { body: None, turn }).await;
             }
             Err(error) => {
                 let reason = eagle_runtime::chain::chain(&error);

@@ -2,9 +2,10 @@
 //!
 //! The layers of an image are asked for at once, but a runtime unpacks them in order: a first layer that is whole early
 //! is worth more than four that are whole late, and the sum of their times is the same. So the oldest ingests run
-//! freely and the younger ones trickle: fast enough that every reader sees a new piece before it loses patience and no
-//! registry closes an idle connection, too slow to take much of the link from the older ones. How many run freely is for
-//! [`Width`] to find.
+//! freely, and the younger ones wait before they ask for a byte: of a connection that is open and not read the kernel
+//! takes in megabytes, out of the link that the oldest needs. Who has waited for long trickles: fast enough that every
+//! reader sees a new piece before it loses patience and no registry closes an idle connection, too slow to take much of
+//! the link from the older ones. How many run freely is for [`Width`] to find.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,6 +19,11 @@ use super::width::Width;
 /// A trickling ingest takes the bytes of one piece in this time, so a blob of 256 to 1024 pieces takes next to nothing of
 /// any link that it is worth to share. Agents ask the registry themselves when a seeder has shown nothing new for 15 s.
 pub const TRICKLE: Duration = Duration::from_secs(4);
+
+/// An ingest waits for its turn for so long before it begins to trickle.
+const WAIT: Duration = Duration::from_secs(8);
+/// A blob up to this size does not wait: agents take it in one answer and not through a swarm.
+pub const SMALL: u64 = 1 << 20;
 
 /// The ingests under way, oldest first.
 #[derive(Clone)]
@@ -91,16 +97,25 @@ impl Turn {
     /// or the time has passed that the trickle needs for them.
     pub async fn wait(&mut self, taken: usize, piece_length: u32) {
         let taken = u32::try_from(taken).unwrap_or(u32::MAX);
-        let waited = tokio::time::timeout(TRICKLE * taken / piece_length.max(1), async {
+        self.wait_for(TRICKLE * taken / piece_length.max(1)).await;
+    }
+
+    /// Waits before the first byte is asked for, until it is this ingest's turn or agents would lose patience.
+    pub async fn begin(&mut self) {
+        self.wait_for(WAIT).await;
+    }
+
+    async fn wait_for(&mut self, longest: Duration) {
+        let turn = async {
             loop {
                 self.changed.mark_unchanged();
                 if self.is_free() || self.changed.changed().await.is_err() {
                     return;
                 }
             }
-        });
-        // Timed out: this is the trickle's next chunk.
-        let _ = waited.await;
+        };
+        // Timed out: it trickles.
+        let _ = tokio::time::timeout(longest, turn).await;
     }
 }
 

@@ -9,6 +9,8 @@
 const SETTLE: u32 = 1;
 /// Seconds without a trial after one that did not help.
 const REST: u32 = 10;
+/// Less than this in a second is next to nothing: who is free waits for the registry, and the next one is let run.
+const NOTHING: u64 = 256 << 10;
 /// Seconds without a trial after a quiet time: where one connection fills the link, a trial makes the first layer late.
 const START: u32 = 4;
 
@@ -48,7 +50,11 @@ impl Width {
                 self.free = 1;
                 State::Resting { seconds: START }
             }
-            State::Resting { seconds: 0 } if waiting > 0 && self.free < self.most && rate > 0 => {
+            State::Resting { seconds } if waiting > 0 && rate < NOTHING && seconds < START => {
+                self.free = self.most.min(self.free + 1);
+                State::Resting { seconds: seconds.saturating_sub(1) }
+            }
+            State::Resting { seconds: 0 } if waiting > 0 && self.free < self.most => {
                 self.free += 1;
                 State::Trying { before: rate, seconds: 0 }
             }
@@ -98,11 +104,21 @@ mod tests {
     #[test]
     fn a_quiet_seeder_begins_with_one_again() {
         let mut width = Width::new(8);
-        for bytes in [100, 1100, 2100, 4100, 6100] {
-            width.tick(bytes, 3);
+        for megabytes in [1, 2, 3, 4, 5, 6, 8] {
+            width.tick(megabytes << 20, 3);
         }
         assert_eq!(width.free(), 2);
-        width.tick(6100, 0);
+        width.tick(8 << 20, 0);
         assert_eq!(width.free(), 1);
+    }
+
+    #[test]
+    fn while_the_first_brings_nothing_the_next_is_let_run() {
+        let mut width = Width::new(3);
+        let frees = [0, 0, 0, 1000].map(|bytes| {
+            width.tick(bytes, 2);
+            width.free()
+        });
+        assert_eq!(frees, [1, 2, 3, 3], "the first second is not a whole one");
     }
 }

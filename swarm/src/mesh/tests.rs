@@ -239,7 +239,11 @@ fn second_copies_wait_for_first_ones() {
     let mut subject = Subject::seeder(8, 2);
     subject.join(1, Kind::Agent, &set(8, []));
     assert_eq!(told(&subject.join(2, Kind::Agent, &set(8, []))), [], "two first copies are under way");
-    assert_eq!(told(&subject.on(Input::Uploaded { peer: 1, piece: 0 })), [], "and still one, while more arrive");
+    assert_eq!(
+        told(&subject.on(Input::Uploaded { peer: 1, piece: 0 })),
+        [],
+        "and still one, while more arrive"
+    );
     assert_eq!(told(&subject.on(Input::Uploaded { peer: 1, piece: 1 })), [(2, 0), (2, 1)]);
     // A new piece is a first copy again, whatever second ones are under way.
     assert_eq!(told(&subject.on(Input::Verified { piece: 2 }))[0], (1, 2));
