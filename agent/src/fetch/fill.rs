@@ -30,8 +30,8 @@ use crate::seeding::Arriving;
 /// How often progress is looked at.
 const WATCH: Duration = Duration::from_millis(100);
 /// A seeder that is there but gives nothing new for this long: its registry has stalled, so the origin is asked from
-/// here. Longer than the seeder's own patience with one connection.
-const SEEDER_PATIENCE: Duration = Duration::from_secs(15);
+/// here. Longer than the seeder's own patience with one connection, and than a layer waits for its turn there.
+const SEEDER_PATIENCE: Duration = Duration::from_secs(30);
 /// No source has given a byte for this long: the fetch has failed.
 const GIVE_UP: Duration = Duration::from_mins(1);
 

@@ -17,11 +17,11 @@ use tokio::sync::watch;
 use super::width::Width;
 
 /// A trickling ingest takes the bytes of one piece in this time, so a blob of 256 to 1024 pieces takes next to nothing of
-/// any link that it is worth to share. Agents ask the registry themselves when a seeder has shown nothing new for 15 s.
+/// any link that it is worth to share. Agents ask the registry themselves when a seeder has shown nothing new for 30 s.
 pub const TRICKLE: Duration = Duration::from_secs(4);
 
 /// An ingest waits for its turn for so long before it begins to trickle.
-const WAIT: Duration = Duration::from_secs(8);
+const WAIT: Duration = Duration::from_secs(20);
 /// A blob up to this size does not wait: agents take it in one answer and not through a swarm.
 pub const SMALL: u64 = 1 << 20;
 
@@ -37,9 +37,31 @@ struct Shared {
 }
 
 struct Queue {
-    order: VecDeque<u64>,
+    order: VecDeque<Place>,
     next: u64,
     width: Width,
+}
+
+struct Place {
+    number: u64,
+    // At full speed, and to its end: what is open and then not read takes in more than it is worth.
+    runs: bool,
+}
+
+impl Queue {
+    /// Whether ingest `number` runs at full speed from now on, or already does.
+    fn lets(&mut self, number: u64) -> bool {
+        let running = self.order.iter().filter(|place| place.runs).count();
+        let mut room = self.width.free().saturating_sub(running);
+        for place in &mut self.order {
+            if place.number == number {
+                place.runs |= room > 0;
+                return place.runs;
+            }
+            room -= usize::from(!place.runs && room > 0);
+        }
+        false
+    }
 }
 
 /// One ingest's place; given up when dropped.
@@ -59,7 +81,7 @@ impl Turns {
     /// To be told once a second how many bytes all ingests have taken so far.
     pub fn tick(&self, bytes: u64) {
         let mut queue = self.shared.queue.lock();
-        let waiting = queue.order.len().saturating_sub(queue.width.free());
+        let waiting = queue.order.iter().filter(|place| !place.runs).count();
         queue.width.tick(bytes, waiting);
         drop(queue);
         self.shared.changed.send_replace(());
@@ -81,16 +103,15 @@ impl Turns {
         let mut queue = self.shared.queue.lock();
         let number = queue.next;
         queue.next += 1;
-        queue.order.push_back(number);
+        queue.order.push_back(Place { number, runs: false });
         Turn { shared: self.shared.clone(), number, changed: self.shared.changed.subscribe() }
     }
 }
 
 impl Turn {
-    /// Whether this ingest runs at full speed now.
+    /// Whether this ingest runs at full speed, from now on if not before.
     pub fn is_free(&self) -> bool {
-        let queue = self.shared.queue.lock();
-        queue.order.iter().take(queue.width.free()).any(|number| *number == self.number)
+        self.shared.queue.lock().lets(self.number)
     }
 
     /// Waits after `taken` bytes of pieces of `piece_length`: not at all at full speed, else until it is this ingest's turn
@@ -121,7 +142,7 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.shared.queue.lock().order.retain(|number| *number != self.number);
+        self.shared.queue.lock().order.retain(|place| place.number != self.number);
         self.shared.changed.send_replace(());
     }
 }
@@ -145,6 +166,18 @@ mod tests {
         assert!(second.is_free());
         second.wait(100, 100).await;
         assert_eq!(start.elapsed(), TRICKLE * 7 / 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_runs_does_so_to_its_end_and_in_order() {
+        let turns = Turns::new(2);
+        let [first, second, third] = [turns.take(), turns.take(), turns.take()];
+        assert!(!second.is_free() && first.is_free() && !second.is_free());
+        // Seconds in which nothing comes let the next one run.
+        (0..2).for_each(|_| turns.tick(0));
+        assert!(!third.is_free() && second.is_free());
+        drop(first);
+        assert!(second.is_free() && third.is_free());
     }
 
     #[tokio::test(start_paused = true)]
