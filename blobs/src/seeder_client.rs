@@ -61,6 +61,9 @@ pub enum SeederError {
         /// What the seeder says.
         text: String,
     },
+    /// 502: the registry was asked, and failed.
+    #[error("seeder says: {0}")]
+    Failing(String),
     /// 504: asked only for what it has, it has not.
     #[error("the seeder does not have it")]
     NotHere,
@@ -92,6 +95,12 @@ impl SeederError {
     pub fn is_outage(&self) -> bool {
         !matches!(self, Self::Refused(_) | Self::Denied(_) | Self::Later { .. })
     }
+
+    /// Whether the registry is to be asked when no seeder does better: not if a seeder has just asked it, whatever it
+    /// answered. The runtime will ask it itself, and one question a node is enough.
+    pub fn leaves_the_registry(&self) -> bool {
+        self.is_outage() && !matches!(self, Self::Failing(_))
+    }
 }
 
 impl From<SeederError> for UpstreamError {
@@ -99,6 +108,7 @@ impl From<SeederError> for UpstreamError {
         match error {
             SeederError::Refused(_) => Self::Refused(Arc::new(error)),
             SeederError::Denied(_) => Self::Denied(Arc::new(error)),
+            SeederError::Failing(_) => Self::Failing(Arc::new(error)),
             SeederError::Later { after, .. } => Self::Later { after, source: Arc::new(error) },
             other => Self::Outage(Arc::new(other)),
         }
@@ -309,6 +319,7 @@ impl SeederClient {
             (StatusCode::NOT_FOUND, _) => SeederError::Refused(text),
             (StatusCode::FORBIDDEN, _) => SeederError::Denied(text),
             (StatusCode::SERVICE_UNAVAILABLE, Some(after)) => SeederError::Later { after, text },
+            (StatusCode::BAD_GATEWAY, _) => SeederError::Failing(text),
             (StatusCode::GATEWAY_TIMEOUT, _) if self.only_if_cached => SeederError::NotHere,
             _ => SeederError::Unable(text),
         })

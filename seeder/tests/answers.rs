@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use eagle_blobs::origin::fake::{FakeAccess, FakeRegistry, Fault, Image, Options};
 use eagle_blobs::seeder_client::{SeederClient, SeederError};
@@ -13,6 +14,7 @@ use eagle_core::size::ByteSize;
 use eagle_runtime::context::Context;
 use eagle_seeder::Seeder;
 use futures::StreamExt as _;
+use futures::future::join_all;
 
 struct World {
     registry: FakeRegistry,
@@ -108,6 +110,38 @@ async fn a_registry_that_asks_to_come_back_later_is_asked_once() {
     assert_eq!(world.registry.counts().requests, 1);
 }
 
+/// Whoever waits for a blob, and whoever asks in the next moment, shares what became of the one who asked for it.
+#[tokio::test]
+async fn a_registry_that_fails_is_asked_twice_however_many_ask() {
+    let world = World::new().await;
+    let layer = world.image.layers[0];
+    world.registry.set_fault(&layer, Fault::Status(500));
+    let ask = async || world.client.pieces(&world.url, &world.repository, &layer, 0).await.map(drop);
+    let mut answers = join_all((0..10).map(|_| ask())).await;
+    answers.push(ask().await);
+    for answer in answers {
+        assert!(matches!(answer, Err(SeederError::Failing(_))), "{answer:?}");
+    }
+    assert_eq!(world.registry.counts().all_blob_gets(), 2);
+    world.registry.release(&layer);
+    let well = async {
+        while ask().await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), well).await.expect("it is never asked again");
+    assert_eq!(world.registry.counts().all_blob_gets(), 3);
+}
+
+#[tokio::test]
+async fn a_registry_that_fails_once_is_asked_again_at_once() {
+    let world = World::new().await;
+    let layer = world.image.layers[0];
+    world.registry.set_fault_times(&layer, Fault::Status(500), 1);
+    world.client.pieces(&world.url, &world.repository, &layer, 0).await.map(drop).unwrap();
+    assert_eq!(world.registry.counts().all_blob_gets(), 2);
+}
+
 #[tokio::test]
 async fn an_old_answer_about_a_tag_says_so() {
     let world = World::new().await;
@@ -120,7 +154,7 @@ async fn an_old_answer_about_a_tag_says_so() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(30), aged).await.expect("it does not age");
+    tokio::time::timeout(Duration::from_secs(30), aged).await.expect("it does not age");
 }
 
 /// A mirror of the registry gives wrong bytes, which is only seen at the end: the next try goes past it.
@@ -157,6 +191,6 @@ async fn a_mirror_that_gives_wrong_bytes_spoils_one_try() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(30), right).await.expect("it is never right");
+    tokio::time::timeout(Duration::from_secs(30), right).await.expect("it is never right");
     assert_eq!((mirror.counts().all_blob_gets(), world.registry.counts().all_blob_gets()), (1, 1));
 }
