@@ -31,7 +31,7 @@ use crate::seeding::Arriving;
 const WATCH: Duration = Duration::from_millis(100);
 /// A seeder that is there but gives nothing new for this long: its registry has stalled, so the origin is asked from
 /// here. Longer than the seeder's own patience with one connection.
-const SEEDER_PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const SEEDER_PATIENCE: Duration = Duration::from_secs(15);
 /// No source has given a byte for this long: the fetch has failed.
 const GIVE_UP: Duration = Duration::from_mins(1);
 
