@@ -289,6 +289,8 @@ impl<'a> Filling<'a> {
         let blob = self.target.partial.commit(seal).await.map_err(Failure::Commit)?;
         self.arriving.stored(&self.parts.cache, self.flight.digest());
         if let Some(swarm) = self.swarm.take() {
+            // Also what an earlier try had left. One that believes that something is missing would keep its peers.
+            swarm.all_ready();
             self.swarm = Some(swarm.clone());
             self.parts.seeding.keep(*self.flight.digest(), swarm);
         }

@@ -1,14 +1,19 @@
 //! Seeders between the agent and the registry: one that is frozen, and one whose registry wants to be left alone.
 
 use std::net::TcpListener;
+use std::time::Duration;
 
 use eagle_blobs::origin::fake::{FakeAccess, Fault};
 use eagle_core::config::agent::AgentConfig;
 use eagle_core::config::period::Period;
 use eagle_core::config::seeder::SeederConfig;
+use eagle_core::digest::Digest;
 use eagle_core::size::ByteSize;
+use eagle_core::swarm_id::{ClusterKey, SwarmId};
 use eagle_runtime::context::Context;
 use eagle_seeder::Seeder;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use super::raw::End;
 use super::world::{SIZE, World, content, local};
@@ -145,6 +150,38 @@ async fn what_stops_passing_through_is_left_to_the_registry() {
     assert!(cut.end == End::Fin && cut.body == world.blob[..cut.body.len()], "{:?}", cut.end);
     let range = format!("bytes={}-", cut.body.len());
     assert_eq!(world.ask("GET", &layer, &[("Range", &range)]).await.status, 503);
+}
+
+/// What the agent shows a peer that connects to it in the swarm of `digest`, as one byte: there are four pieces.
+async fn bitfield(world: &World, key: &str, digest: &Digest) -> Option<u8> {
+    let mut stream = TcpStream::connect(world.agent.peer_address()).await.ok()?;
+    // BEP 3: the handshake, and the first message, a BITFIELD.
+    let swarm = SwarmId::derive(&ClusterKey::new(key.as_bytes()), digest);
+    let hello = [&b"\x13BitTorrent protocol"[..], &[0; 8], &swarm.0, b"-XX0000-abcdefghijkl"].concat();
+    stream.write_all(&hello).await.ok()?;
+    let mut answer = [0; 68 + 6];
+    stream.read_exact(&mut answer).await.ok()?;
+    (answer[68..73] == [0, 0, 0, 2, 5]).then_some(answer[73])
+}
+
+/// The swarm brings nothing, as the seeder knows it by another name, and everything comes over HTTP.
+#[tokio::test]
+async fn what_comes_past_the_swarm_is_told_to_it() {
+    let key = "a key that the seeder has not";
+    let (world, _seeder, _directory) = world_with(&[], |config| {
+        config.cluster_key = key.into();
+        (config.mirror.stall_timeout, config.mirror.small_blob) = (Period::millis(100), ByteSize(1));
+    })
+    .await;
+    let layer = world.layer();
+    let answer = world.ask("GET", &format!("blobs/{layer}"), &[]).await;
+    assert!(answer.status == 200 && answer.body == world.blob);
+    let told = async {
+        while bitfield(&world, key, &layer).await != Some(0b1111_0000) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), told).await.expect("all four pieces");
 }
 
 #[tokio::test]
