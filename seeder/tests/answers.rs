@@ -28,6 +28,10 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    async fn with(change: impl FnOnce(&mut SeederConfig)) -> Self {
         let registry = FakeRegistry::start(Options::default()).await.unwrap();
         let image = registry.add_image("app", "v1", &[vec![7; 600_000].into()]);
         let directory = tempfile::tempdir().unwrap();
@@ -36,6 +40,7 @@ impl World {
         config.peer.listen = (Ipv4Addr::LOCALHOST, 0).into();
         (config.cache.directory, config.cache.min_free) = (directory.path().to_owned(), ByteSize(0));
         config.origin.registries = vec![registry.registry("r.test")];
+        change(&mut config);
         let seeder = Seeder::start(&config, &Context::new()).await.unwrap();
         let url = format!("http://{}", seeder.api_address());
         let (client, repository) = (SeederClient::new().unwrap(), Repository::new("r.test", "app").unwrap());
@@ -140,6 +145,34 @@ async fn a_registry_that_fails_once_is_asked_again_at_once() {
     world.registry.set_fault_times(&layer, Fault::Status(500), 1);
     world.client.pieces(&world.url, &world.repository, &layer, 0).await.map(drop).unwrap();
     assert_eq!(world.registry.counts().all_blob_gets(), 2);
+}
+
+/// What was asked for a moment ago is open for a while, and what is open is not evicted.
+#[tokio::test]
+async fn what_nobody_uses_any_more_makes_room_at_once() {
+    let world = World::with(|config| config.cache.quota = ByteSize(1_500_000)).await;
+    for seed in 1..=4 {
+        let bytes = vec![seed; 600_000];
+        let digest = world.registry.add_blob("app", bytes.clone());
+        let mut blob = world.client.blob(&world.url, &world.repository, &digest, 0).await.unwrap();
+        let mut read = Vec::new();
+        while let Some(chunk) = blob.bytes.next().await {
+            read.extend_from_slice(&chunk.unwrap());
+        }
+        assert!(read == bytes, "blob {seed}");
+        let stored = async {
+            while world
+                .client
+                .only_if_cached()
+                .blob_size(&world.url, &world.repository, &digest)
+                .await
+                .is_err()
+            {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), stored).await.expect("it is not stored");
+    }
 }
 
 #[tokio::test]
