@@ -37,7 +37,7 @@ pub enum ThroughError {
     Seeder(#[source] SeederError),
     /// The list does not go on.
     #[error("the list of piece hashes does not go on")]
-    List(#[source] ListError),
+    List(#[source] Arc<ListError>),
     /// The seeder has stopped giving bytes.
     #[error("the seeder gave no byte for {SEEDER_PATIENCE:?}")]
     Stalled,
@@ -72,7 +72,7 @@ pub struct Through {
 struct Hashes {
     // 20 bytes for each of at most 16,384 pieces.
     known: Vec<PieceHash>,
-    lost: Option<ListError>,
+    lost: Option<Arc<ListError>>,
 }
 
 impl Fetcher {
@@ -101,7 +101,7 @@ async fn follow(mut list: List, tell: watch::Sender<Hashes>) {
         match list.next().await {
             Step::Hashes(_, hashes) => tell.send_modify(|known| known.known.extend_from_slice(&hashes)),
             Step::Sealed => return,
-            Step::Lost(error) => return tell.send_modify(|known| known.lost = Some(error)),
+            Step::Lost(error) => return tell.send_modify(|known| known.lost = Some(Arc::new(error))),
         }
     }
 }
@@ -200,7 +200,8 @@ impl Pieces {
         let hashes = &mut self.through.hashes;
         // Ends with an error when the list has ended: what is known is all there is.
         drop(hashes.wait_for(|hashes| hashes.known.len() > index || hashes.lost.is_some()).await);
-        let known = hashes.borrow().known.get(index).copied();
-        known.ok_or(ThroughError::List(ListError::Ended))
+        let hashes = hashes.borrow();
+        let lost = || ThroughError::List(hashes.lost.clone().unwrap_or_else(|| Arc::new(ListError::Ended)));
+        hashes.known.get(index).copied().ok_or_else(lost)
     }
 }

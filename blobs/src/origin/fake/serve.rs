@@ -16,8 +16,8 @@ use eagle_core::digest::Digest;
 use eagle_core::range::{Wanted, content_range, parse, unsatisfied_range};
 use eagle_core::route::query_value;
 use http::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, LOCATION, RANGE, RETRY_AFTER, USER_AGENT,
-    WWW_AUTHENTICATE,
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, LOCATION, RANGE, RETRY_AFTER,
+    USER_AGENT, WWW_AUTHENTICATE,
 };
 use http::{Method, StatusCode};
 use serde::Deserialize;
