@@ -1,7 +1,8 @@
 //! The way of a blob to this node, as a ladder: store, the fetch already under way, swarm, seeder, origin.
 //!
 //! There is one fetch per digest on a node ([`flight`]), with any number of readers at any offsets. It is driven by
-//! [`fill`] to its end whether or not anybody still reads: the next Pod of this image will.
+//! [`fill`] to its end whether or not anybody still reads: the next Pod of this image will. What finds no room here goes
+//! [`through`] for each reader by itself.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use eagle_core::oci::Descriptor;
 use eagle_core::swarm_id::ClusterKey;
 use eagle_swarm::{AnnounceClient, Engine, HostLimits};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +39,7 @@ pub mod flight;
 mod rescue;
 mod setbacks;
 mod source;
+pub mod through;
 mod warm;
 
 /// Sizes of blobs remembered from manifests: some 100 bytes each, 2 MiB.
@@ -121,6 +123,7 @@ struct Shared {
     sizes: moka::sync::Cache<Digest, u64>,
     failed: moka::sync::Cache<(Repository, Digest), Arc<Failure>>,
     ended: moka::sync::Cache<Digest, (Instant, Bytes)>,
+    through: Arc<Semaphore>,
     readers: watch::Sender<usize>,
 }
 
@@ -136,6 +139,7 @@ impl Fetcher {
             sizes,
             failed,
             ended: moka::sync::Cache::new(ENDED),
+            through: Arc::new(Semaphore::new(through::MOST)),
             readers: watch::Sender::default(),
         };
         Self { shared: Arc::new(shared) }

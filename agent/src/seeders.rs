@@ -264,7 +264,10 @@ impl Seeders {
                 Err(error) if error.is_outage() => {
                     let reason = eagle_runtime::chain::chain(&error);
                     tracing::debug!(seeder = member.url, reason, "seeder passed over");
-                    failure = error;
+                    // What one has heard of the registry counts for more than that another one is lost.
+                    if !matches!(failure, SeederError::Failing(_)) {
+                        failure = error;
+                    }
                 }
                 Err(error) => return Err(error),
             }

@@ -1,7 +1,7 @@
 //! Where the agent asks for small things: the seeders in order, then the origin itself.
 //!
 //! A refusal by a seeder is final, because the seeder has asked the origin, and so is its word that the origin asks to be
-//! left alone; an outage of one moves on to the next.
+//! left alone; an outage of one moves on to the next. An origin that has just failed a seeder is not asked from here.
 
 use async_trait::async_trait;
 use eagle_blobs::origin::{Manifest, ManifestHead};
@@ -30,7 +30,7 @@ impl Ladder {
 fn settle<T>(answer: Result<T, SeederError>) -> Result<Option<T>, UpstreamError> {
     match answer {
         Ok(value) => Ok(Some(value)),
-        Err(error) if error.is_outage() => Ok(None),
+        Err(error) if error.leaves_the_registry() => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

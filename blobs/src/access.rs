@@ -49,14 +49,15 @@ impl<U: Upstream> Access<U> {
         self.cache.readable_from(digest, repository)
     }
 
-    /// Whether upstream has refused this a moment ago.
+    /// Whether upstream has refused this a moment ago, or failed to answer.
     pub async fn refusal(&self, repository: &Repository, digest: &Digest) -> Option<UpstreamError> {
         self.refused.get(&(repository.clone(), *digest)).await
     }
 
-    /// Remembers a refusal for a moment, unless it says nothing about the blob.
+    /// Remembers a refusal for a moment, and that a registry failed, so that it is not asked by each of those who wait.
+    /// That nobody could be asked is not remembered, nor "later", which has a time of its own.
     pub async fn remember(&self, repository: &Repository, digest: &Digest, error: UpstreamError) {
-        if !error.is_outage() {
+        if !error.is_outage() || error.is_failing() {
             self.refused.insert((repository.clone(), *digest), error).await;
         }
     }

@@ -38,6 +38,8 @@ const SHORT: Duration = Duration::from_secs(2);
 const SHORT_BODY: u64 = 256 << 10;
 /// Idle connections kept to each seeder.
 const IDLE_CONNECTIONS: usize = 16;
+/// How long each is kept: through a rollout. Of a thousand nodes a seeder would otherwise hold 16,000 for minutes after it.
+const IDLE: Duration = Duration::from_secs(15);
 
 /// The HTTP client cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +63,9 @@ pub enum SeederError {
         /// What the seeder says.
         text: String,
     },
+    /// 502: the registry was asked, and failed.
+    #[error("seeder says: {0}")]
+    Failing(String),
     /// 504: asked only for what it has, it has not.
     #[error("the seeder does not have it")]
     NotHere,
@@ -92,6 +97,12 @@ impl SeederError {
     pub fn is_outage(&self) -> bool {
         !matches!(self, Self::Refused(_) | Self::Denied(_) | Self::Later { .. })
     }
+
+    /// Whether the registry is to be asked when no seeder does better: not if a seeder has just asked it, whatever it
+    /// answered. The runtime will ask it itself, and one question a node is enough.
+    pub fn leaves_the_registry(&self) -> bool {
+        self.is_outage() && !matches!(self, Self::Failing(_))
+    }
 }
 
 impl From<SeederError> for UpstreamError {
@@ -99,6 +110,7 @@ impl From<SeederError> for UpstreamError {
         match error {
             SeederError::Refused(_) => Self::Refused(Arc::new(error)),
             SeederError::Denied(_) => Self::Denied(Arc::new(error)),
+            SeederError::Failing(_) => Self::Failing(Arc::new(error)),
             SeederError::Later { after, .. } => Self::Later { after, source: Arc::new(error) },
             other => Self::Outage(Arc::new(other)),
         }
@@ -141,6 +153,7 @@ impl SeederClient {
             .connect_timeout(CONNECT)
             .tcp_nodelay(true)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .pool_idle_timeout(IDLE)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .build()
@@ -309,6 +322,7 @@ impl SeederClient {
             (StatusCode::NOT_FOUND, _) => SeederError::Refused(text),
             (StatusCode::FORBIDDEN, _) => SeederError::Denied(text),
             (StatusCode::SERVICE_UNAVAILABLE, Some(after)) => SeederError::Later { after, text },
+            (StatusCode::BAD_GATEWAY, _) => SeederError::Failing(text),
             (StatusCode::GATEWAY_TIMEOUT, _) if self.only_if_cached => SeederError::NotHere,
             _ => SeederError::Unable(text),
         })

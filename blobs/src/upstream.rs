@@ -2,7 +2,7 @@
 //!
 //! The answers that matter are told apart by type: *refused* and *denied* (the repository does not have it, or does not
 //! show it without a login: final, the runtime must ask with its own), *outage* (nobody could be asked: what was known
-//! before still stands) and *later* (an outage that asking elsewhere would only make worse).
+//! before still stands), and *failing* and *later* (outages that asking from elsewhere would only make worse).
 
 use std::error::Error;
 use std::sync::Arc;
@@ -30,6 +30,9 @@ pub enum UpstreamError {
     /// Nobody could be asked, or no usable answer came.
     #[error("nobody could be asked")]
     Outage(#[source] Arc<dyn Error + Send + Sync>),
+    /// The registry was asked, and answered nothing that can be used.
+    #[error("its registry fails")]
+    Failing(#[source] Arc<dyn Error + Send + Sync>),
     /// The registry asks everybody to come back later.
     #[error("its registry is not asked for another {after:?}")]
     Later {
@@ -43,7 +46,13 @@ pub enum UpstreamError {
 impl UpstreamError {
     /// Whether what was known before still stands.
     pub fn is_outage(&self) -> bool {
-        matches!(self, Self::Outage(_) | Self::Later { .. })
+        matches!(self, Self::Outage(_) | Self::Failing(_) | Self::Later { .. })
+    }
+
+    /// Whether the registry was reached and failed: all who want the same of it at one moment are told so, and it is not
+    /// asked for each of them.
+    pub fn is_failing(&self) -> bool {
+        matches!(self, Self::Failing(_))
     }
 
     /// Whether a login, or another one, could help.
@@ -68,7 +77,9 @@ impl From<OriginError> for UpstreamError {
             OriginError::Throttled { retry_after } => {
                 Self::Later { after: retry_after.unwrap_or(A_MOMENT), source: Arc::new(error) }
             }
-            other => Self::Outage(Arc::new(other)),
+            OriginError::Busy => Self::Outage(Arc::new(error)),
+            OriginError::Unreachable(ref cause) if cause.is_connect() => Self::Outage(Arc::new(error)),
+            other => Self::Failing(Arc::new(other)),
         }
     }
 }

@@ -2,8 +2,8 @@
 //! through. (`neighbours` has what only other seeders ask.)
 //!
 //! 404 means that the repository does not have the thing, 403 that it does not show it to those whom this seeder serves;
-//! 503 that the origin could not be asked, and with `Retry-After` that it asks to be left alone. An agent treats them
-//! differently: the first two go to the runtime, as does the last; the third makes it ask the origin itself.
+//! 502 that the origin was asked and failed; 503 that it could not be asked, and with `Retry-After` that it asks to be left
+//! alone. An agent treats them differently: 503 makes it ask the origin itself, all others go to the runtime.
 //!
 //! Whoever asks with `Cache-Control: only-if-cached` (RFC 9111 §5.2.1.7) is answered 504 if the origin would have to be
 //! asked: so an agent may ask a second seeder while the first is thinking, and the origin is still asked once. An answer
@@ -329,7 +329,9 @@ impl Refusal {
 
     fn upstream(error: &UpstreamError, code: ErrorCode) -> Self {
         let message = eagle_runtime::chain::chain(error);
-        if error.is_outage() {
+        if error.is_failing() {
+            Self::new(StatusCode::BAD_GATEWAY, ErrorCode::Unavailable, message)
+        } else if error.is_outage() {
             Self { retry_after: error.retry_after(), ..Self::unavailable(message) }
         } else if error.is_for_want_of_login() {
             Self::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use eagle_blobs::access::Access;
-use eagle_blobs::cache::{Blob, Cache, StageError};
+use eagle_blobs::cache::{Blob, Cache, Partial, StageError};
 use eagle_blobs::seeder_client::SeederError;
 use eagle_blobs::tail::Source;
 use eagle_blobs::upstream::{Registries, UpstreamError};
@@ -228,15 +228,31 @@ impl Ingests {
     pub async fn sweep(self) {
         let mut tick = tokio::time::interval(SWEEP);
         while self.shared.parts.shutdown.run_until_cancelled(tick.tick()).await.is_some() {
-            let now = self.shared.started.elapsed().as_secs();
-            self.shared.slots.lock().retain(|_, slot| {
-                let Some(open) = slot.open.get() else { return Arc::strong_count(slot) > 1 };
-                let idle = now.saturating_sub(open.last_use.load(Ordering::Relaxed)) >= IDLE.as_secs();
-                // A reader holds the `Open`, a request on its way the slot, and a peer that lacks something its connection.
-                let is_used = Arc::strong_count(open) > 1 || Arc::strong_count(slot) > 1 || open.has_peers();
-                !(idle && open.is_settled() && !is_used)
-            });
+            self.leave(IDLE);
         }
+    }
+
+    /// Leaves swarms that nobody has asked for within `idle` and nobody uses.
+    fn leave(&self, idle: Duration) {
+        let now = self.shared.started.elapsed().as_secs();
+        self.shared.slots.lock().retain(|_, slot| {
+            let Some(open) = slot.open.get() else { return Arc::strong_count(slot) > 1 };
+            let is_idle = now.saturating_sub(open.last_use.load(Ordering::Relaxed)) >= idle.as_secs();
+            // A reader holds the `Open`, a request on its way the slot, and a peer that lacks something its connection.
+            let is_used = Arc::strong_count(open) > 1 || Arc::strong_count(slot) > 1 || open.has_peers();
+            !(is_idle && open.is_settled() && !is_used)
+        });
+    }
+
+    /// Room for the blob. What is open is not evicted: if there is no room, what nobody uses is closed before its time.
+    async fn stage(&self, digest: &Digest, layout: PieceLayout) -> Result<Arc<Partial>, OpenError> {
+        let cache = &self.shared.parts.cache;
+        let mut staged = cache.stage(digest, layout).await;
+        if matches!(staged, Err(StageError::Full { .. })) {
+            self.leave(Duration::ZERO);
+            staged = cache.stage(digest, layout).await;
+        }
+        staged.map_err(|error| OpenError::Stage(Arc::new(error)))
     }
 
     async fn start(
@@ -295,8 +311,7 @@ impl Ingests {
         layout: PieceLayout,
         supply: Supply,
     ) -> Result<Arc<Open>, OpenError> {
-        let cache = &self.shared.parts.cache;
-        let partial = cache.stage(digest, layout).await.map_err(|error| OpenError::Stage(Arc::new(error)))?;
+        let (cache, partial) = (&self.shared.parts.cache, self.stage(digest, layout).await?);
         cache.allow(digest, repository);
         if let Supply::Kept(kept) = &supply {
             kept.extra().repositories.iter().for_each(|shown| cache.allow(digest, shown));
@@ -312,8 +327,7 @@ impl Ingests {
     /// Begins to take the blob from another seeder, which has shown that `repository` shows it.
     async fn follow(&self, name: Name<'_>, asked: &Asked, guide: Guide) -> Result<Arc<Open>, OpenError> {
         let (layout, Name { repository, digest }) = (guide.list.layout, name);
-        let partial = self.shared.parts.cache.stage(digest, layout).await;
-        let partial = partial.map_err(|error| OpenError::Stage(Arc::new(error)))?;
+        let partial = self.stage(digest, layout).await?;
         self.shared.parts.cache.allow(digest, repository);
         let swarm = self.join(digest, layout, partial.clone())?;
         let list = Arc::new(PieceList::new(layout));

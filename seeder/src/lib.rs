@@ -38,6 +38,7 @@ use copies::Keeper;
 use copies::offers::Offers;
 use durable::Durable;
 use durable::backed::Backed;
+use durable::keep::Uploads;
 use ingest::{Ingests, Parts};
 use metrics::Metrics;
 use ring::Ring;
@@ -131,7 +132,7 @@ impl Seeder {
         let (durable, bucket) = open_store(config, &metrics).await?;
         let mut tasks = eagle_runtime::tasks::Tasks::until(shutdown.clone());
         if let Some(bucket) = bucket {
-            tasks.spawn("keep", durable.clone().keep(keeper(config, &cache, &limits), shutdown.clone()));
+            tasks.spawn("keep", durable.clone().keep(uploads(config, &cache, &limits), shutdown.clone()));
             let shutdown = shutdown.clone();
             tasks.spawn("bucket", async move {
                 shutdown.run_until_cancelled(bucket.upkeep()).await;
@@ -251,8 +252,8 @@ fn build(
 }
 
 /// What writes the cache to the store.
-fn keeper(config: &SeederConfig, cache: &Cache, limits: &Arc<HostLimits>) -> durable::keep::Keeper {
-    durable::keep::Keeper {
+fn uploads(config: &SeederConfig, cache: &Cache, limits: &Arc<HostLimits>) -> Uploads {
+    Uploads {
         cache: cache.clone(),
         limits: limits.clone(),
         most: config.store.concurrent_uploads,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use eagle_blobs::origin::fake::{FakeAccess, FakeRegistry, Fault, Image, Options};
 use eagle_blobs::seeder_client::{SeederClient, SeederError};
@@ -13,6 +14,7 @@ use eagle_core::size::ByteSize;
 use eagle_runtime::context::Context;
 use eagle_seeder::Seeder;
 use futures::StreamExt as _;
+use futures::future::join_all;
 
 struct World {
     registry: FakeRegistry,
@@ -26,6 +28,10 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    async fn with(change: impl FnOnce(&mut SeederConfig)) -> Self {
         let registry = FakeRegistry::start(Options::default()).await.unwrap();
         let image = registry.add_image("app", "v1", &[vec![7; 600_000].into()]);
         let directory = tempfile::tempdir().unwrap();
@@ -34,6 +40,7 @@ impl World {
         config.peer.listen = (Ipv4Addr::LOCALHOST, 0).into();
         (config.cache.directory, config.cache.min_free) = (directory.path().to_owned(), ByteSize(0));
         config.origin.registries = vec![registry.registry("r.test")];
+        change(&mut config);
         let seeder = Seeder::start(&config, &Context::new()).await.unwrap();
         let url = format!("http://{}", seeder.api_address());
         let (client, repository) = (SeederClient::new().unwrap(), Repository::new("r.test", "app").unwrap());
@@ -108,6 +115,66 @@ async fn a_registry_that_asks_to_come_back_later_is_asked_once() {
     assert_eq!(world.registry.counts().requests, 1);
 }
 
+/// Whoever waits for a blob, and whoever asks in the next moment, shares what became of the one who asked for it.
+#[tokio::test]
+async fn a_registry_that_fails_is_asked_twice_however_many_ask() {
+    let world = World::new().await;
+    let layer = world.image.layers[0];
+    world.registry.set_fault(&layer, Fault::Status(500));
+    let ask = async || world.client.pieces(&world.url, &world.repository, &layer, 0).await.map(drop);
+    let mut answers = join_all((0..10).map(|_| ask())).await;
+    answers.push(ask().await);
+    for answer in answers {
+        assert!(matches!(answer, Err(SeederError::Failing(_))), "{answer:?}");
+    }
+    assert_eq!(world.registry.counts().all_blob_gets(), 2);
+    world.registry.release(&layer);
+    let well = async {
+        while ask().await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), well).await.expect("it is never asked again");
+    assert_eq!(world.registry.counts().all_blob_gets(), 3);
+}
+
+#[tokio::test]
+async fn a_registry_that_fails_once_is_asked_again_at_once() {
+    let world = World::new().await;
+    let layer = world.image.layers[0];
+    world.registry.set_fault_times(&layer, Fault::Status(500), 1);
+    world.client.pieces(&world.url, &world.repository, &layer, 0).await.map(drop).unwrap();
+    assert_eq!(world.registry.counts().all_blob_gets(), 2);
+}
+
+/// What was asked for a moment ago is open for a while, and what is open is not evicted.
+#[tokio::test]
+async fn what_nobody_uses_any_more_makes_room_at_once() {
+    let world = World::with(|config| config.cache.quota = ByteSize(1_500_000)).await;
+    for seed in 1..=4 {
+        let bytes = vec![seed; 600_000];
+        let digest = world.registry.add_blob("app", bytes.clone());
+        let mut blob = world.client.blob(&world.url, &world.repository, &digest, 0).await.unwrap();
+        let mut read = Vec::new();
+        while let Some(chunk) = blob.bytes.next().await {
+            read.extend_from_slice(&chunk.unwrap());
+        }
+        assert!(read == bytes, "blob {seed}");
+        let stored = async {
+            while world
+                .client
+                .only_if_cached()
+                .blob_size(&world.url, &world.repository, &digest)
+                .await
+                .is_err()
+            {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), stored).await.expect("it is not stored");
+    }
+}
+
 #[tokio::test]
 async fn an_old_answer_about_a_tag_says_so() {
     let world = World::new().await;
@@ -120,7 +187,7 @@ async fn an_old_answer_about_a_tag_says_so() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(30), aged).await.expect("it does not age");
+    tokio::time::timeout(Duration::from_secs(30), aged).await.expect("it does not age");
 }
 
 /// A mirror of the registry gives wrong bytes, which is only seen at the end: the next try goes past it.
@@ -157,6 +224,6 @@ async fn a_mirror_that_gives_wrong_bytes_spoils_one_try() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(30), right).await.expect("it is never right");
+    tokio::time::timeout(Duration::from_secs(30), right).await.expect("it is never right");
     assert_eq!((mirror.counts().all_blob_gets(), world.registry.counts().all_blob_gets()), (1, 1));
 }

@@ -8,11 +8,16 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use eagle_blobs::origin::fake::{FakeRegistry, Fault, Options};
 use eagle_core::config::seeder::SeederConfig;
+use eagle_core::digest::Digest;
 use eagle_core::piece::{MIN_PIECE, hash_piece};
 use eagle_core::size::ByteSize;
 use eagle_core::wire::pieces::Frame;
 use eagle_runtime::context::Context;
 use eagle_seeder::Seeder;
+use tokio::time::timeout;
+
+const PIECE: usize = MIN_PIECE as usize;
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The hashes in `stream` up to the `count`th.
 async fn hashes(stream: &mut reqwest::Response, input: &mut BytesMut, count: usize) -> Vec<[u8; 20]> {
@@ -28,28 +33,68 @@ async fn hashes(stream: &mut reqwest::Response, input: &mut BytesMut, count: usi
     hashes
 }
 
+/// Three pieces at a registry that does wrong with them, and a seeder.
+struct World {
+    registry: FakeRegistry,
+    digest: Digest,
+    blob: Bytes,
+    seeder: Seeder,
+    _directory: tempfile::TempDir,
+}
+
+impl World {
+    async fn start(fault: Fault) -> Self {
+        let blob: Bytes = (0..PIECE * 3).map(|at| u8::try_from(at % 251).unwrap()).collect();
+        let registry = FakeRegistry::start(Options::default()).await.unwrap();
+        let digest = registry.add_blob("app", blob.clone());
+        registry.set_fault(&digest, fault);
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = SeederConfig::default();
+        config.api.listen = (Ipv4Addr::LOCALHOST, 0).into();
+        config.peer.listen = (Ipv4Addr::LOCALHOST, 0).into();
+        (config.cache.directory, config.cache.min_free) = (directory.path().to_owned(), ByteSize(0));
+        config.origin.registries = vec![registry.registry("r.test")];
+        let seeder = Seeder::start(&config, &Context::new()).await.unwrap();
+        Self { registry, digest, blob, seeder, _directory: directory }
+    }
+
+    async fn get(&self, path: &str) -> reqwest::Response {
+        let url = format!("http://{}{path}", self.seeder.api_address());
+        reqwest::get(url).await.unwrap().error_for_status().unwrap()
+    }
+}
+
 /// The registry stops exactly at the end of a piece, so that no later byte can be what makes the seeder look again.
 #[tokio::test]
 async fn a_piece_is_told_although_nothing_comes_after_it() {
-    let piece = MIN_PIECE as usize;
-    let blob: Bytes = (0..piece * 3).map(|at| u8::try_from(at % 251).unwrap()).collect();
-    let registry = FakeRegistry::start(Options::default()).await.unwrap();
-    let digest = registry.add_blob("app", blob.clone());
-    registry.set_fault(&digest, Fault::StallAt(piece as u64 * 2));
-    let (directory, context) = (tempfile::tempdir().unwrap(), Context::new());
-    let mut config = SeederConfig::default();
-    config.api.listen = (Ipv4Addr::LOCALHOST, 0).into();
-    config.peer.listen = (Ipv4Addr::LOCALHOST, 0).into();
-    (config.cache.directory, config.cache.min_free) = (directory.path().to_owned(), ByteSize(0));
-    config.origin.registries = vec![registry.registry("r.test")];
-    let seeder = Seeder::start(&config, &context).await.unwrap();
-
-    let url = format!("http://{}/v1/blobs/{digest}/pieces?ns=r.test&repository=app", seeder.api_address());
-    let mut stream = reqwest::get(url).await.unwrap().error_for_status().unwrap();
+    let world = World::start(Fault::StallAt(PIECE as u64 * 2)).await;
+    let World { digest, blob, .. } = &world;
+    let mut stream = world.get(&format!("/v1/blobs/{digest}/pieces?ns=r.test&repository=app")).await;
     let mut input = BytesMut::new();
     let known = hashes(&mut stream, &mut input, 2);
-    let known = tokio::time::timeout(Duration::from_secs(30), known).await.expect("two hashes");
-    assert_eq!(known, [hash_piece(&blob[..piece]), hash_piece(&blob[piece..2 * piece])]);
-    registry.release(&digest);
-    assert_eq!(hashes(&mut stream, &mut input, 1).await, [hash_piece(&blob[2 * piece..])]);
+    let known = timeout(DEADLINE, known).await.expect("two hashes");
+    assert_eq!(known, [hash_piece(&blob[..PIECE]), hash_piece(&blob[PIECE..2 * PIECE])]);
+    world.registry.release(digest);
+    assert_eq!(hashes(&mut stream, &mut input, 1).await, [hash_piece(&blob[2 * PIECE..])]);
+}
+
+/// The registry breaks off and then wants to be left alone for longer than anybody waits.
+#[tokio::test]
+async fn readers_do_not_wait_for_what_will_not_come() {
+    let world = World::start(Fault::TruncateAt(PIECE as u64 * 2)).await;
+    let mut body = world.get(&format!("/v2/app/blobs/{}?ns=r.test", world.digest)).await;
+    let mut read = 0;
+    while read < PIECE {
+        read += timeout(DEADLINE, body.chunk()).await.expect("a piece").unwrap().expect("more").len();
+    }
+    world.registry.set_fault(&world.digest, Fault::Throttle(3600));
+    let rest = async {
+        loop {
+            match body.chunk().await {
+                Ok(Some(_)) => {}
+                ended => break ended,
+            }
+        }
+    };
+    timeout(DEADLINE, rest).await.expect("the end").expect_err("a whole body");
 }

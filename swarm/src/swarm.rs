@@ -100,6 +100,13 @@ impl Swarm {
         self.state().piece_ready(piece);
     }
 
+    /// Every piece is here, however it came: what the swarm did not know of yet, it knows now. Peers that have everything are
+    /// let go.
+    pub fn all_ready(&self) {
+        let state = self.state();
+        (0..state.spec().layout.pieces()).for_each(|piece| state.piece_ready(piece));
+    }
+
     /// From now on what is missing here is fetched from other seeders: for a seeding side that does not ingest the blob
     /// itself. Pieces that come by [`Swarm::piece_ready`] all the same are taken.
     pub fn replicate(&self) {

@@ -34,8 +34,9 @@ const PROGRAMS: &[(&str, &str)] = &[
 
 /// The cargo tool that checks licences and bans.
 pub(crate) const DENY: &str = "cargo-deny";
-/// Cargo tools that tests use, with the version that is known to work.
-const TOOLS: &[(&str, &str)] = &[(DENY, "0.20.2")];
+/// Cargo tools that tests use, with the version that is known to work, and the features that it needs.
+const TOOLS: &[(&str, &str, &[&str])] =
+    &[(DENY, "0.20.2", &[]), ("s3s-fs", "0.14.1", &["--features", "binary"])];
 
 /// Whether Debian packages can be installed here.
 pub(crate) fn can_install() -> bool {
@@ -54,11 +55,13 @@ pub(crate) fn install(allowed: bool) -> anyhow::Result<Outcome> {
             missing.join(", ")
         )));
     }
-    for (tool, version) in TOOLS {
+    for (tool, version, features) in TOOLS {
         if !tool_path(tool)?.is_file() {
             say(&format!("building {tool} {version}"));
             let root = tools()?.display().to_string();
-            cargo(&["install", "--quiet", "--locked", "--root", &root, "--version", version, tool])?;
+            let install: [&str; 8] =
+                ["install", "--quiet", "--locked", "--root", &root, "--version", version, tool];
+            cargo(&[&install[..], features].concat())?;
         }
     }
     let mut obstacles = Vec::new();
@@ -109,7 +112,7 @@ pub(crate) fn missing_programs() -> Vec<String> {
 
 fn missing_tools() -> anyhow::Result<Vec<String>> {
     let mut missing = Vec::new();
-    for (tool, version) in TOOLS {
+    for (tool, version, _) in TOOLS {
         if !tool_path(tool)?.is_file() {
             missing.push(format!("{tool} (cargo install {tool} --version {version})"));
         }

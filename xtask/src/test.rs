@@ -10,7 +10,7 @@ use anyhow::bail;
 
 use crate::install::{DENY, can_install, go, install, missing_programs, tool_path};
 use crate::run::{cargo, checked, is_root, metadata};
-use crate::{image, say, tidy};
+use crate::{image, say, soak, tidy};
 
 /// The package of the scenarios.
 const SCENARIOS: &str = "eagle-kind-tests";
@@ -63,6 +63,7 @@ const STEPS: &[Step] = &[
     Step { name: "alone", run: |_| alone() },
     Step { name: "build", run: |_| build() },
     Step { name: "demo", run: |_| demo() },
+    Step { name: "soak", run: |_| soak(&["--minutes", "3"]).map(|()| Outcome::Passed) },
     Step { name: "netns", run: |_| scenarios("netns", &go::CONTAINERDS) },
     Step { name: "image", run: |_| oci_image() },
     Step { name: "kubernetes", run: |_| scenarios("kubernetes", &go::all()) },

@@ -25,12 +25,12 @@ impl Beginning {
     }
 }
 
-/// Asks the seeders, then the origin, for the beginning of the blob. One that is not as long as its manifest says is not
+/// Asks the seeders, then the origin, for the beginning of the blob; not the origin if it has just failed a seeder. One that is not as long as its manifest says is not
 /// that blob: nothing of it is begun, as the runtime would be told a wrong length.
 pub(super) async fn begin(parts: &Parts, flight: &Flight) -> Result<Beginning, Failure> {
     let beginning = match of_seeders(parts, flight).await {
         Ok(beginning) => beginning,
-        Err(error) if error.is_outage() => {
+        Err(error) if error.leaves_the_registry() => {
             let reason = eagle_runtime::chain::chain(&error);
             tracing::info!(digest = %flight.digest(), reason, "no seeder gives it: asking the registry");
             of_origin(parts, flight).await?

@@ -7,6 +7,8 @@ use eagle_blobs::upstream::UpstreamError;
 use eagle_blobs::writer::WriterError;
 use eagle_core::piece::LayoutError;
 
+use super::through::ThroughError;
+
 /// Why a blob could not be brought, by the step that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -28,6 +30,9 @@ pub enum Failure {
     /// No room for it.
     #[error("the cache does not take the blob")]
     Stage(#[source] StageError),
+    /// There is no room for it, and it could not be passed through either.
+    #[error("the blob could not be passed through")]
+    Through(#[source] ThroughError),
     /// It could not be written, or wrong bytes came.
     #[error("the blob's bytes were not accepted")]
     Write(#[source] WriterError),
@@ -46,5 +51,11 @@ impl Failure {
     /// Whether the registry itself has said no: a 404, rather than a 503.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Upstream(error) if !error.is_outage())
+    }
+
+    /// Whether it was for want of room here: it may still pass through.
+    pub fn is_for_want_of_room(&self) -> bool {
+        use StageError::{Full, Io, TooLarge};
+        matches!(self, Self::Stage(TooLarge { .. } | Full { .. } | Io { .. }))
     }
 }

@@ -31,7 +31,7 @@ use crate::seeding::Arriving;
 const WATCH: Duration = Duration::from_millis(100);
 /// A seeder that is there but gives nothing new for this long: its registry has stalled, so the origin is asked from
 /// here. Longer than the seeder's own patience with one connection, and than a layer waits for its turn there.
-const SEEDER_PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const SEEDER_PATIENCE: Duration = Duration::from_secs(30);
 /// No source has given a byte for this long: the fetch has failed.
 const GIVE_UP: Duration = Duration::from_mins(1);
 
@@ -289,6 +289,8 @@ impl<'a> Filling<'a> {
         let blob = self.target.partial.commit(seal).await.map_err(Failure::Commit)?;
         self.arriving.stored(&self.parts.cache, self.flight.digest());
         if let Some(swarm) = self.swarm.take() {
+            // Also what an earlier try had left. One that believes that something is missing would keep its peers.
+            swarm.all_ready();
             self.swarm = Some(swarm.clone());
             self.parts.seeding.keep(*self.flight.digest(), swarm);
         }

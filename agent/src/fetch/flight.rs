@@ -101,6 +101,13 @@ impl Flight {
         self.tell_swarm();
     }
 
+    /// These pieces have come otherwise than by the swarm: it does not ask for them, and peers are told.
+    pub(super) fn show(&self, pieces: impl IntoIterator<Item = u32>) {
+        if let Some((swarm, _)) = self.swarm.get() {
+            pieces.into_iter().for_each(|piece| swarm.piece_ready(piece));
+        }
+    }
+
     pub(super) fn finish(&self, result: Result<Source, Arc<Failure>>) {
         self.state.send_replace(match result {
             Ok(source) => State::Completed(source),

@@ -132,7 +132,8 @@ pub(super) async fn pour(
             target.counted.add(&rung, chunk.len());
             taken += chunk.len() as u64;
             let before = writer.position();
-            writer.push(chunk).await.map_err(|error| refused(giver.as_ref(), error))?;
+            let shown = writer.push(chunk).await.map_err(|error| refused(giver.as_ref(), error))?;
+            flight.show(shown.into_iter().map(|(piece, _)| piece));
             let at = layout.piece_at(writer.position());
             if taken >= stretch && at != layout.piece_at(before) {
                 break;
@@ -142,7 +143,12 @@ pub(super) async fn pour(
                 break;
             }
         }
-        match writer.finish().await {
+        let last = layout.piece_at(writer.position());
+        let ended = writer.finish().await;
+        // The last ones were still being written when they were pushed.
+        let written = layout.piece_at(from)..=last;
+        flight.show(written.filter(|piece| target.partial.is_verified(*piece)));
+        match ended {
             // There are more gaps.
             Ok(_) | Err(WriterError::NotWhole(CommitError::Incomplete(_))) => {}
             Err(error) => return Err(refused(giver.as_ref(), error)),

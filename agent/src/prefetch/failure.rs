@@ -101,7 +101,9 @@ fn upstream(error: &UpstreamError) -> &'static str {
     match error {
         UpstreamError::Refused(_) => "ImageNotFound",
         UpstreamError::Denied(_) => "LoginNeeded",
-        UpstreamError::Outage(_) | UpstreamError::Later { .. } => "RegistryUnavailable",
+        UpstreamError::Outage(_) | UpstreamError::Failing(_) | UpstreamError::Later { .. } => {
+            "RegistryUnavailable"
+        }
     }
 }
 

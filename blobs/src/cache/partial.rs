@@ -15,7 +15,7 @@ use bytes::Bytes;
 use eagle_core::digest::{Digest, Hasher};
 use eagle_core::piece::{Bitmap, PieceHash, PieceLayout};
 use eagle_core::ports::Pieces;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -41,7 +41,8 @@ pub struct Partial {
     digest: Digest,
     layout: PieceLayout,
     file: Arc<File>,
-    sidecar: Option<Sidecar>,
+    // None once the blob is committed: the map is gone from the disk, and its file is not held.
+    sidecar: RwLock<Option<Sidecar>>,
     state: Mutex<State>,
     progress: watch::Sender<Progress>,
     hasher: Mutex<Hasher>,
@@ -106,7 +107,7 @@ impl Partial {
             digest,
             layout: filling.layout(),
             file,
-            sidecar,
+            sidecar: RwLock::new(sidecar),
             state: Mutex::new(State { filling, hashing: false, failure: None }),
             progress: watch::Sender::new(progress),
             hasher: Mutex::new(Hasher::new()),
@@ -228,7 +229,7 @@ impl Partial {
         }
         let claim = Claim { check: crc32fast::hash(&bytes), proven, hash };
         let written = self.file.write_all_at(&bytes, self.layout.range_of(piece).start);
-        let recorded = written.and_then(|()| match &self.sidecar {
+        let recorded = written.and_then(|()| match &*self.sidecar.read() {
             Some(sidecar) => sidecar.record(piece, &claim),
             None => Ok(()),
         });

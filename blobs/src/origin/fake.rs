@@ -99,6 +99,8 @@ pub struct Options {
 pub struct Counts {
     /// GETs of blobs that were answered with content or a redirect, by digest.
     pub blob_gets: std::collections::HashMap<Digest, u64>,
+    /// Of these, by Eagle's own parts, as they call themselves: the rest is by runtimes.
+    pub own_blob_gets: u64,
     /// HEADs of blobs, by digest.
     pub blob_heads: std::collections::HashMap<Digest, u64>,
     /// Bytes of blobs that were handed to connections.

@@ -29,14 +29,19 @@ pub struct Rclone {
     port: u16,
 }
 
-/// The program, if it is installed: by `cargo xtask test`, or in `PATH`.
+/// The program, if it is installed.
 pub fn program() -> Option<PathBuf> {
+    tool("rclone")
+}
+
+/// A program that `cargo xtask test` has installed, or that is in `PATH`.
+pub fn tool(name: &str) -> Option<PathBuf> {
     let cache = std::env::var_os("EAGLE_CACHE").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/eagle")));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&path).collect::<Vec<_>>();
     let places = cache.map(|cache| cache.join("tools/bin")).into_iter().chain(places);
-    places.map(|place| place.join("rclone")).find(|program| program.is_file())
+    places.map(|place| place.join(name)).find(|program| program.is_file())
 }
 
 impl Rclone {

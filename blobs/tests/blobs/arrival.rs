@@ -27,6 +27,27 @@ fn known(hashes: Vec<eagle_core::piece::PieceHash>) -> KnownHashes {
     Arc::new(move |piece| hashes.get(piece as usize).copied())
 }
 
+/// A seeder keeps the partial of a blob for as long as somebody may ask for it.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_partial_that_is_committed_holds_one_file() {
+    let world = World::new(64 << 20).await;
+    let sample = Sample::new(1, 2 * PIECE);
+    let partial = sample.stage(&world.cache).await;
+    let mut writer = Writer::new(partial.clone(), 0, None);
+    push_all(&mut writer, &sample.bytes).await.unwrap();
+    writer.finish().await.unwrap().commit(Seal::default()).await.unwrap();
+    let open = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().path().read_link().ok());
+    let name = sample.digest.hex();
+    let held: Vec<_> = open
+        .filter(|file| file.starts_with(world.directory.path()) && file.to_string_lossy().contains(&*name))
+        .collect();
+    assert_eq!(held.len(), 1, "{held:?}");
+    drop(partial);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_get_every_byte_while_it_is_ingested() {
     let world = World::new(64 << 20).await;

@@ -14,6 +14,7 @@ mod protection;
 mod real_registry;
 mod registries;
 mod s3;
+mod s3s;
 mod speed;
 mod stale;
 mod stores;

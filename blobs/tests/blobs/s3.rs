@@ -144,7 +144,8 @@ async fn what_an_upload_has_left_is_swept() {
 #[tokio::test]
 async fn two_seeders_write_one_blob() {
     let Some(server) = Rclone::start().await else { return };
-    // One request each: rclone at times answers nothing any more when two uploads in parts go to one key.
+    // One request each: rclone at times answers nothing any more when two uploads in parts go to one key, also to its own
+    // client. `s3s` has the same with parts.
     let sample = Sample::new(5, 6 << 20);
     let (one, other) = (store(&server.config(), &server).await, store(&server.config(), &server).await);
     let (first, second) =

@@ -76,6 +76,11 @@ impl Faulty {
         Fault::RedirectTo(self.blobs.endpoint())
     }
 
+    /// GETs of blobs by Eagle's parts so far: the others are by runtimes that were sent to it.
+    pub fn own_gets(&self) -> u64 {
+        self.registry.counts().own_blob_gets
+    }
+
     /// Blobs that have left it so far, and its blob host.
     pub fn traffic(&self) -> [Traffic; 2] {
         [&self.registry, &self.blobs].map(|registry| {

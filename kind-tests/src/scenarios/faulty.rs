@@ -114,11 +114,11 @@ async fn suffer(
         let size = fleet.faulty().size(layer).context("a layer that is not there")?;
         fleet.faulty().set(layer, fault(size), Some(times));
     }
-    let before = fleet.faulty().traffic();
+    let (before, own) = (fleet.faulty().traffic(), fleet.faulty().own_gets());
     let took = pull(fleet, all(), &image).await?;
-    let left = fleet.faulty().traffic()[0].since(before[0]);
+    let (left, own) = (fleet.faulty().traffic()[0].since(before[0]), fleet.faulty().own_gets() - own);
     say(&format!(
-        "{name}: slowest pull {:.2} s, {} GETs for {} blobs",
+        "{name}: slowest pull {:.2} s, {} GETs for {} blobs, {own} of them Eagle's",
         took.as_secs_f64(),
         left.gets,
         image.blobs()

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 
-use super::{PATIENCE, all, bytes, publish, pull};
+use super::{PATIENCE, all, bytes, ensure_once, publish, pull};
 use crate::fleet::{Fleet, Part, QUOTA};
 use crate::say;
 use crate::wait::wait;
@@ -37,13 +37,17 @@ pub async fn over_quota(fleet: &dyn Fleet) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A layer that would not fit into an empty cache: the runtime gets it from the registry, and what was kept stays.
+/// A layer that would not fit into an empty cache: it passes through from a seeder, which alone asks the registry, and what
+/// was kept stays.
 pub async fn larger_than_the_quota(fleet: &dyn Fleet) -> anyhow::Result<()> {
     let node = 1;
     let kept = publish(fleet, "kept", &[2 << 20]).await?;
     pull(fleet, [node].into_iter(), &kept).await?;
     let huge = publish(fleet, "huge", &[QUOTA + (1 << 20)]).await?;
-    pull(fleet, [node].into_iter(), &huge).await?;
+    let left = fleet.traffic().await?;
+    pull(fleet, [node, 2].into_iter(), &huge).await?;
+    ensure_once(fleet, &huge, left).await?;
+    fleet.remove(2, &huge).await?;
     fleet.remove(node, &kept).await?;
     fleet.remove(node, &huge).await?;
     let before = bytes(fleet, node).await?;

@@ -23,8 +23,8 @@ use super::{Durable, Shared};
 /// The longest sleep between two looks.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
-/// What the keeper works with.
-pub struct Keeper {
+/// What is uploaded, and how.
+pub struct Uploads {
     /// What is here.
     pub cache: Cache,
     /// The host-level limits: bytes that go to the store leave this node like others.
@@ -37,9 +37,9 @@ pub struct Keeper {
 
 impl Durable {
     /// Writes what is in the cache to the store, until `shutdown`.
-    pub async fn keep(self, keeper: Keeper, shutdown: CancellationToken) {
+    pub async fn keep(self, uploads: Uploads, shutdown: CancellationToken) {
         let Some(shared) = self.shared else { return };
-        let work = keeper.run(&shared);
+        let work = uploads.run(&shared);
         shutdown.run_until_cancelled(work).await;
     }
 }
@@ -52,7 +52,7 @@ enum Kept {
     Gone,
 }
 
-impl Keeper {
+impl Uploads {
     async fn run(&self, shared: &Arc<Shared>) {
         let mut commits = self.cache.commits();
         let mut pending = Pending::new(self.settle);

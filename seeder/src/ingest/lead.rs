@@ -12,6 +12,7 @@ use eagle_blobs::origin::BlobBody;
 use eagle_blobs::seeder_client::list::List;
 use eagle_blobs::seeder_client::{SeederClient, SeederError};
 use eagle_blobs::upstream::UpstreamError;
+use eagle_core::backoff::Backoff;
 use eagle_core::digest::Digest;
 use eagle_core::name::Repository;
 use futures::StreamExt as _;
@@ -129,13 +130,26 @@ impl Ingests {
         Ok((body.size, Some(body)))
     }
 
-    /// Asks the registry for the blob.
+    /// Asks the registry for the blob, and once more if it fails. If it fails then, too, everybody who waits for the blob,
+    /// or asks for it in the next moment, is told so.
     async fn origin(&self, name: Name<'_>) -> Result<BlobBody, OpenError> {
         let parts = &self.shared.parts;
-        match parts.registries.blob(name.repository, name.digest, 0).await {
+        let ask = async || {
+            let body = parts.registries.blob(name.repository, name.digest, 0).await;
+            body.map_err(UpstreamError::from)
+        };
+        let mut body = ask().await;
+        if let Err(error) = &body
+            && error.is_failing()
+        {
+            let reason = eagle_runtime::chain::chain(error);
+            tracing::info!(digest = %name.digest, reason, "the registry is asked once more");
+            tokio::time::sleep(Backoff::SERVICE.wait(1, rand::random())).await;
+            body = ask().await;
+        }
+        match body {
             Ok(body) => Ok(body),
             Err(error) => {
-                let error = UpstreamError::from(error);
                 parts.access.remember(name.repository, name.digest, error.clone()).await;
                 Err(OpenError::Upstream(error))
             }

@@ -109,6 +109,8 @@ impl Pull {
                 if error.is_for_wrong_bytes() {
                     self.givers.iter().for_each(Giver::distrust);
                 }
+                // Readers of what has come wait no longer; the pieces stay for the next try.
+                self.partial.fail(&reason);
                 self.open.list.finish(End::Failed(reason));
                 self.ingests.forget(&self.digest, &self.open);
             }

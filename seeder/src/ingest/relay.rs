@@ -330,6 +330,8 @@ impl Relay {
         let repositories = vec![self.repository.clone()];
         let seal = Seal { piece_hashes, repositories, ..Seal::default() };
         self.partial.commit(seal).await.map_err(RelayError::Commit)?;
+        // Also what an earlier try had left. One that believes that something is missing would keep its peers.
+        self.open.swarm.all_ready();
         Ok(Outcome::Whole)
     }
 }

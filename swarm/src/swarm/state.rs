@@ -224,7 +224,7 @@ impl State {
         self.run(&mut core, inputs.drain(..));
         drop(core);
         for (piece, whole) in whole.drain(..) {
-            self.node.verifier.submit(Job { swarm: self.clone(), piece, whole });
+            self.node.verifier.submit(Job { swarm: Arc::downgrade(self), piece, whole });
         }
     }
 

@@ -85,6 +85,7 @@ impl Partial {
             self.show(|progress| progress.phase = Phase::Committed);
         }
         directory.remove_map(&self.digest)?;
+        drop(self.sidecar.write().take());
         directory.sync_blob(&self.digest)?;
         Ok(blob)
     }

@@ -17,7 +17,7 @@ use eagle_core::range::{Wanted, content_range, parse, unsatisfied_range};
 use eagle_core::route::query_value;
 use http::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, LOCATION, RANGE, RETRY_AFTER,
-    WWW_AUTHENTICATE,
+    USER_AGENT, WWW_AUTHENTICATE,
 };
 use http::{Method, StatusCode};
 use serde::Deserialize;
@@ -167,6 +167,8 @@ async fn blob(
         let counts = &mut *state.counts.lock();
         let by_digest = if method == Method::HEAD { &mut counts.blob_heads } else { &mut counts.blob_gets };
         *by_digest.entry(digest).or_default() += 1;
+        let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+        counts.own_blob_gets += u64::from(method == Method::GET && agent.starts_with("eagle/"));
     }
     let Some(mut body) = body else { return not_found("BLOB_UNKNOWN") };
     if let Some(Fault::Length(length)) = fault {

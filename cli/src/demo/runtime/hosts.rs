@@ -3,6 +3,8 @@
 //! As containerd (`remotes/docker`): each object is asked of one host after the other, any answer from 400 on and any
 //! transport error leads to the next at once, and if all refuse, the first one's reason is shown.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, anyhow, ensure};
 use bytes::Bytes;
 use eagle_core::digest::Digest;
@@ -14,6 +16,9 @@ use reqwest::{Client, RequestBuilder, Response, StatusCode};
 
 use super::Body;
 
+/// Idle connections are kept for so long.
+const IDLE: Duration = Duration::from_secs(10);
+
 /// Hosts that ask for no login, in the order in which they are asked.
 #[derive(Clone)]
 pub(super) struct Hosts {
@@ -24,7 +29,8 @@ pub(super) struct Hosts {
 impl Hosts {
     pub(super) fn new(bases: Vec<String>) -> anyhow::Result<Self> {
         eagle_blobs::tls::install_provider();
-        Ok(Self { client: Client::builder().no_proxy().tcp_nodelay(true).build()?, bases })
+        let client = Client::builder().no_proxy().tcp_nodelay(true).pool_idle_timeout(IDLE).build()?;
+        Ok(Self { client, bases })
     }
 
     /// What a tag stands for. The headers without which containerd fails the pull must be there.

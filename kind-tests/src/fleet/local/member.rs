@@ -18,9 +18,10 @@ use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 use super::host::Host;
 use crate::wait::until;
 
-/// Longest wait until what a part held is free after its end: a concurrent map inside of it drops its values a while later.
-/// (When a process ends, that is at once.)
-const FREED: Duration = Duration::from_secs(20);
+/// Longest wait until what a part held is free after its end. (When a process ends, that is at once.)
+const FREED: Duration = Duration::from_mins(1);
+/// Garbage is collected so many times in a row: each time frees at most eight bags, of what was thrown away two times ago.
+const COLLECTIONS: usize = 64;
 
 /// A part's configuration.
 #[derive(Clone)]
@@ -79,6 +80,9 @@ impl Member {
         if running.is_none() {
             let config = self.config.lock().await.clone();
             let started = until(FREED, "its directory to be free", Duration::from_millis(100), async || {
+                // The concurrent maps inside of a part drop their values when later uses of any such map collect them; the
+                // part's own threads are gone.
+                (0..COLLECTIONS).for_each(|_| crossbeam_epoch::pin().flush());
                 match start(&self.name, config.clone()).await {
                     Ok((started, ..)) => Ok(Some(started)),
                     Err(error) if is_locked(&error) => Ok(None),
