@@ -1,4 +1,4 @@
-//! The benchmark on real container runtimes: one direct pull, then a rollout through Eagle, in one run.
+//! The benchmarks: rollouts on real container runtimes beside one direct pull, and one transfer beside others'.
 
 use std::path::PathBuf;
 
@@ -16,14 +16,17 @@ use crate::netns::site::{Settings, Site};
 use crate::say;
 
 mod cpu;
+mod pair;
 mod rollout;
 
-/// Measure rollouts on real container runtimes
+/// Measure Eagle beside others: rollouts on real container runtimes, and one transfer
 #[derive(Debug, Parser)]
 #[command(name = "bench", max_term_width = 110)]
 enum Bench {
     /// Nodes are network namespaces of this machine, each with a containerd of its own (needs root)
     Netns(Args),
+    /// One sender to one receiver over loopback: Eagle, beside librqbit and nginx with curl
+    Pair(pair::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -124,10 +127,13 @@ enum Packed {
 
 /// Runs the benchmark that the command line asks for.
 pub fn run() -> anyhow::Result<()> {
-    let Bench::Netns(args) = Bench::parse();
+    let bench = Bench::parse();
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         tokio::select! {
-            ended = measure(&args) => ended,
+            ended = async { match &bench {
+                Bench::Netns(args) => measure(args).await,
+                Bench::Pair(args) => pair::measure(args).await,
+            } } => ended,
             interrupted = tokio::signal::ctrl_c() => {
                 interrupted?;
                 anyhow::bail!("interrupted")

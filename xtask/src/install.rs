@@ -2,7 +2,7 @@
 //! allowed.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
 
@@ -29,12 +29,26 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("portmap", "containernetworking-plugins"),
     ("busybox", "busybox-static"),
     ("update-ca-certificates", "ca-certificates"),
+    ("transmission-daemon", "transmission-daemon"),
+    ("aria2c", "aria2"),
+    ("nginx", "nginx-light"),
 ];
+
+/// Debian's interpreter, for which its packages of Python libraries are.
+const PYTHON: &str = "/usr/bin/python3";
+/// A library of Python that the scenarios use, and the Debian package that brings it.
+const LIBRARIES: &[(&str, &str)] = &[("libtorrent", "python3-libtorrent")];
 
 /// The cargo tool that checks licences and bans.
 pub(crate) const DENY: &str = "cargo-deny";
-/// Cargo tools that tests use, with the version that is known to work.
-const TOOLS: &[(&str, &str)] = &[(DENY, "0.20.2")];
+/// librqbit as a program, a foreign client of the swarms.
+pub(crate) const RQBIT: &str = "rqbit";
+/// Cargo tools that tests use, with the version that is known to work, and what else `cargo install` is told.
+const TOOLS: &[(&str, &str, &[&str])] = &[
+    (DENY, "0.20.2", &[]),
+    // Without its database and web page; with the TLS that needs no library of the machine.
+    (RQBIT, "9.1.0", &["--no-default-features", "--features", "rust-tls"]),
+];
 
 /// Whether Debian packages can be installed here.
 pub(crate) fn can_install() -> bool {
@@ -53,11 +67,12 @@ pub(crate) fn install(allowed: bool) -> anyhow::Result<Outcome> {
             missing.join(", ")
         )));
     }
-    for (tool, version) in TOOLS {
+    for (tool, version, more) in TOOLS {
         if !tool_path(tool)?.is_file() {
             say(&format!("building {tool} {version}"));
             let root = tools()?.display().to_string();
-            cargo(&["install", "--quiet", "--locked", "--root", &root, "--version", version, tool])?;
+            let fixed = ["install", "--quiet", "--locked", "--root", &root, "--version", version, tool];
+            cargo(&[&fixed[..], more].concat())?;
         }
     }
     let mut obstacles = Vec::new();
@@ -65,8 +80,9 @@ pub(crate) fn install(allowed: bool) -> anyhow::Result<Outcome> {
         None => go::build()?,
         Some(why) => obstacles.push(why),
     }
-    let packages: Vec<&str> =
-        PROGRAMS.iter().filter(|(program, _)| !has(program)).map(|(_, package)| *package).collect();
+    let programs = PROGRAMS.iter().filter(|(program, _)| !has(program));
+    let libraries = LIBRARIES.iter().filter(|(library, _)| !has_library(library));
+    let packages: Vec<&str> = programs.chain(libraries).map(|(_, package)| *package).collect();
     match (packages.is_empty(), can_install()) {
         (true, _) => {}
         (false, true) => apt(&packages)?,
@@ -98,13 +114,21 @@ fn apt(packages: &[&str]) -> anyhow::Result<()> {
 
 /// Programs that the scenarios need and this machine does not have, in words.
 pub(crate) fn missing_programs() -> Vec<String> {
-    let missing = PROGRAMS.iter().filter(|(program, _)| !has(program));
-    missing.map(|(program, package)| format!("{program} (Debian package {package})")).collect()
+    let programs = PROGRAMS.iter().filter(|(program, _)| !has(program));
+    let libraries = LIBRARIES.iter().filter(|(library, _)| !has_library(library));
+    let missing = programs.chain(libraries);
+    missing.map(|(what, package)| format!("{what} (Debian package {package})")).collect()
+}
+
+fn has_library(library: &str) -> bool {
+    let import =
+        Command::new(PYTHON).args(["-c", &format!("import {library}")]).stderr(Stdio::null()).status();
+    import.is_ok_and(|status| status.success())
 }
 
 fn missing_tools() -> anyhow::Result<Vec<String>> {
     let mut missing = Vec::new();
-    for (tool, version) in TOOLS {
+    for (tool, version, _) in TOOLS {
         if !tool_path(tool)?.is_file() {
             missing.push(format!("{tool} (cargo install {tool} --version {version})"));
         }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::bail;
 
-use crate::install::{DENY, can_install, go, install, missing_programs, tool_path};
+use crate::install::{DENY, RQBIT, can_install, go, install, missing_programs, tool_path};
 use crate::run::{cargo, checked, is_root, metadata};
 use crate::{image, say, tidy};
 
@@ -64,6 +64,7 @@ const STEPS: &[Step] = &[
     Step { name: "build", run: |_| build() },
     Step { name: "demo", run: |_| demo() },
     Step { name: "netns", run: |_| scenarios("netns", &[]) },
+    Step { name: "foreign", run: |_| foreign() },
     Step { name: "image", run: |_| oci_image() },
     Step { name: "kubernetes", run: |_| scenarios("kubernetes", &go::all()) },
 ];
@@ -215,6 +216,15 @@ fn scenarios(target: &str, programs: &[&str]) -> anyhow::Result<Outcome> {
     // One after the other: they measure times and share the machine's processors.
     let fixed = ["test", "--release", "--quiet", "--package", SCENARIOS, "--test", target];
     plain(&[&fixed[..], &["--", "--include-ignored", "--test-threads", "1", "--nocapture"]].concat())
+}
+
+/// BitTorrent clients that are not Eagle, in its swarms.
+fn foreign() -> anyhow::Result<Outcome> {
+    let tool = tool_path(RQBIT)?;
+    if !tool.is_file() {
+        return Ok(Outcome::Avoidable(format!("{} is missing", tool.display())));
+    }
+    scenarios("foreign", &[])
 }
 
 #[cfg(test)]

@@ -214,7 +214,7 @@ impl Part {
 }
 
 /// `$EAGLE_BIN`, or the release build in the target directory that this very program is in.
-fn executable() -> anyhow::Result<PathBuf> {
+pub fn executable() -> anyhow::Result<PathBuf> {
     if let Some(path) = std::env::var_os("EAGLE_BIN") {
         return Ok(path.into());
     }
