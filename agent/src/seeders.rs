@@ -14,7 +14,8 @@ use eagle_blobs::origin::{Manifest, ManifestHead};
 use eagle_core::digest::Digest;
 use eagle_core::name::{Repository, Target};
 use eagle_core::piece::{LayoutError, PieceLayout};
-use eagle_core::wire::pieces::{PEER_ADDRESS_HEADER, PIECE_LENGTH_HEADER, SIZE_HEADER};
+use eagle_core::swarm_id::SwarmId;
+use eagle_core::wire::pieces::{INFOHASH_HEADER, PEER_ADDRESS_HEADER, PIECE_LENGTH_HEADER, SIZE_HEADER};
 use eagle_core::{oci, range, ring};
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -76,6 +77,8 @@ pub struct PieceStream {
     pub layout: PieceLayout,
     /// Where the seeder takes peer connections.
     pub peer: Option<SocketAddr>,
+    /// The v1 infohash under which foreign clients know the blob, if they do.
+    pub infohash: Option<SwarmId>,
     /// Frames of [`eagle_core::wire::pieces`].
     pub frames: BoxStream<'static, Result<Bytes, SeederError>>,
 }
@@ -149,8 +152,9 @@ impl Seeders {
         let host = response.remote_addr().map(|address| address.ip());
         let peer =
             header_text(response.headers(), PEER_ADDRESS_HEADER).and_then(|text| peer_address(text, host));
+        let infohash = header_text(response.headers(), INFOHASH_HEADER).and_then(|text| text.parse().ok());
         let frames = response.bytes_stream().map_err(SeederError::Transport).boxed();
-        Ok(PieceStream { layout, peer, frames })
+        Ok(PieceStream { layout, peer, infohash, frames })
     }
 
     /// A blob's bytes from `from` on.

@@ -23,12 +23,14 @@ use eagle_core::name::{Repository, Target};
 use eagle_core::oci::{ErrorCode, error_body};
 use eagle_core::range::{self, Wanted};
 use eagle_core::route::{Route, RouteError, query_value};
-use eagle_core::wire::pieces::{PEER_ADDRESS_HEADER, PIECE_LENGTH_HEADER, SIZE_HEADER};
+use eagle_core::wire::pieces::{INFOHASH_HEADER, PEER_ADDRESS_HEADER, PIECE_LENGTH_HEADER, SIZE_HEADER};
 use eagle_swarm::HostLimits;
 use futures::StreamExt as _;
 
 use crate::ingest::{Ingests, Open, OpenError};
 use crate::metrics::{Answered, Metrics};
+
+mod torrent;
 
 /// What the handlers work with.
 #[derive(Clone)]
@@ -58,27 +60,29 @@ struct Refusal {
 
 /// The routes.
 pub fn router(api: Api) -> Router {
-    Router::new().route("/v1/blobs/{digest}/pieces", get(pieces)).fallback(registry).with_state(api)
+    Router::new()
+        .route("/v1/blobs/{digest}/pieces", get(pieces))
+        .route("/v1/blobs/{digest}/torrent", get(torrent::torrent))
+        .fallback(registry)
+        .with_state(api)
 }
 
 async fn pieces(State(api): State<Api>, Path(digest): Path<String>, uri: Uri) -> Response {
     let answer = async {
         let query = uri.query().unwrap_or_default();
-        let digest: Digest = digest.parse().map_err(|error: eagle_core::digest::DigestError| {
-            Refusal::new(StatusCode::NOT_FOUND, ErrorCode::BlobUnknown, error.to_string())
-        })?;
-        let value = |key| query_value(query, key).unwrap_or_default();
-        let repository = Repository::new(&value("ns"), &value("repository")).map_err(|error| {
-            Refusal::new(StatusCode::NOT_FOUND, ErrorCode::NameInvalid, error.to_string())
-        })?;
-        let from = value("from").parse().unwrap_or(0);
+        let (digest, repository) = asked_for(&digest, query)?;
+        let from = query_value(query, "from").unwrap_or_default().parse().unwrap_or(0);
         let open = api.open(&repository, &digest).await?;
         let layout = open.list.layout();
+        let infohash = open.infohash();
         let frames = open.list.clone().frames(from);
         // The stream keeps the swarm joined for as long as an agent reads it.
         let frames = frames.map(move |bytes| Ok::<_, Infallible>((bytes, open.clone()).0));
-        Response::builder()
-            .header(SIZE_HEADER, layout.size())
+        let mut head = Response::builder();
+        if let Some(infohash) = infohash {
+            head = head.header(INFOHASH_HEADER, infohash.to_string());
+        }
+        head.header(SIZE_HEADER, layout.size())
             .header(PIECE_LENGTH_HEADER, layout.piece_length())
             .header(PEER_ADDRESS_HEADER, peer_text(api.peer))
             .header(header::CONTENT_TYPE, "application/octet-stream")
@@ -86,6 +90,17 @@ async fn pieces(State(api): State<Api>, Path(digest): Path<String>, uri: Uri) ->
             .map_err(|error| Refusal::unavailable(error.to_string()))
     };
     api.answer("pieces", answer.await)
+}
+
+/// The blob that a `/v1/blobs` request is about, and the repository through which it is asked for.
+fn asked_for(digest: &str, query: &str) -> Result<(Digest, Repository), Refusal> {
+    let digest: Digest = digest.parse().map_err(|error: eagle_core::digest::DigestError| {
+        Refusal::new(StatusCode::NOT_FOUND, ErrorCode::BlobUnknown, error.to_string())
+    })?;
+    let value = |key| query_value(query, key).unwrap_or_default();
+    let repository = Repository::new(&value("ns"), &value("repository"))
+        .map_err(|error| Refusal::new(StatusCode::NOT_FOUND, ErrorCode::NameInvalid, error.to_string()))?;
+    Ok((digest, repository))
 }
 
 /// `host:port`, the host left out when it is any: the agent knows how it reached this seeder.
@@ -214,10 +229,10 @@ impl Api {
         let bytes = tail::stream(open.source.clone(), part);
         let (limits, metrics) = (self.limits.clone(), self.metrics.clone());
         Body::from_stream(bytes.then(move |chunk| {
-            let (limits, metrics, _open) = (limits.clone(), metrics.clone(), open.clone());
+            let (limits, metrics, open) = (limits.clone(), metrics.clone(), open.clone());
             async move {
                 if let Ok(chunk) = &chunk {
-                    limits.take_up(chunk.len()).await;
+                    limits.take_up(open.taker(), chunk.len()).await;
                     metrics.http_bytes.inc_by(chunk.len() as u64);
                 }
                 chunk

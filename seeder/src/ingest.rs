@@ -18,17 +18,21 @@ use eagle_core::digest::Digest;
 use eagle_core::name::Repository;
 use eagle_core::piece::{LayoutError, PieceLayout};
 use eagle_core::ports::Pieces;
+use eagle_core::ring;
 use eagle_core::swarm_id::{ClusterKey, SwarmId};
-use eagle_swarm::{AnnounceClient, Engine, HostLimits, Swarm, SwarmSpec};
+use eagle_core::torrent::{Torrent, TorrentError};
+use eagle_swarm::{AnnounceClient, Engine, HostLimits, Priority, Swarm, SwarmSpec, Taker};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 use piece_list::{End, PieceList};
+use published::Published;
 use turns::Turns;
 
 pub mod piece_list;
+mod published;
 mod pull;
 pub mod turns;
 pub mod width;
@@ -58,6 +62,20 @@ pub enum OpenError {
     Stored(String),
 }
 
+/// Why a blob cannot be published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// It is not whole, and will not become so.
+    #[error("the blob did not arrive whole: {0}")]
+    NotWhole(String),
+    /// There is no torrent of it.
+    #[error("no torrent can be made of the blob")]
+    Torrent(#[source] TorrentError),
+    /// Its swarm has just been left, or another one has the name.
+    #[error("the blob cannot be served as {0} now: ask again")]
+    Name(SwarmId),
+}
+
 /// A blob that can be read and whose swarm is joined.
 pub struct Open {
     /// Its piece hashes, as far as they are known.
@@ -71,6 +89,16 @@ pub struct Open {
 impl Open {
     fn new(list: Arc<PieceList>, source: Source, swarm: Swarm) -> Self {
         Self { list, source, swarm, last_use: AtomicU64::new(0) }
+    }
+
+    /// The v1 infohash under which it is served besides, if it is published.
+    pub fn infohash(&self) -> Option<SwarmId> {
+        self.swarm.alias()
+    }
+
+    /// How its bytes are taken from the node's budgets.
+    pub fn taker(&self) -> Taker {
+        self.swarm.taker(Priority::Foreground)
     }
 
     fn is_settled(&self) -> bool {
@@ -101,6 +129,8 @@ pub struct Parts {
     pub engine: Engine,
     /// Tells the trackers.
     pub announce: AnnounceClient,
+    /// Base URLs of the trackers.
+    pub trackers: Vec<String>,
     /// The host-level limits.
     pub limits: Arc<HostLimits>,
     /// The cluster's secret.
@@ -115,6 +145,7 @@ struct Shared {
     parts: Parts,
     turns: Turns,
     slots: Mutex<HashMap<Digest, Arc<Slot>>>,
+    published: Published,
     started: tokio::time::Instant,
 }
 
@@ -123,7 +154,15 @@ impl Ingests {
     pub fn new(parts: Parts, most: usize) -> Self {
         let turns = Turns::new(most);
         let started = tokio::time::Instant::now();
-        Self { shared: Arc::new(Shared { parts, turns, slots: Mutex::default(), started }) }
+        Self {
+            shared: Arc::new(Shared {
+                parts,
+                turns,
+                slots: Mutex::default(),
+                published: Published::default(),
+                started,
+            }),
+        }
     }
 
     /// The blob `digest`, opened if it is not: stored, arriving, or asked of the origin now. The caller must know that
@@ -147,6 +186,32 @@ impl Ingests {
         self.shared.slots.lock().get(digest).and_then(|slot| slot.open.get().cloned())
     }
 
+    /// Serves the blob of `open`, whose list has ended, under its standard infohash too.
+    pub fn publish(&self, digest: &Digest, open: &Arc<Open>) -> Result<Torrent, PublishError> {
+        if let Some(End::Failed(reason)) = open.list.end() {
+            return Err(PublishError::NotWhole(reason));
+        }
+        let hashes = open.list.all().unwrap_or_default();
+        let torrent = Torrent::new(digest, open.list.layout(), &hashes).map_err(PublishError::Torrent)?;
+        let infohash = torrent.infohash();
+        let is_new = open.infohash().is_none();
+        if !open.swarm.set_alias(infohash) {
+            return Err(PublishError::Name(infohash));
+        }
+        if is_new {
+            self.shared.parts.announce.track_alias(&open.swarm);
+            tracing::info!(%digest, %infohash, "blob published as a torrent");
+        }
+        self.shared.published.add(infohash, open.clone());
+        Ok(torrent)
+    }
+
+    /// Where a foreign client announces `torrent`: to the trackers that Eagle's members tell of its swarm, the owner first.
+    pub fn announce_urls(&self, torrent: &Torrent) -> Vec<String> {
+        let owners = ring::order(&torrent.infohash().0, &self.shared.parts.trackers).into_iter().take(2);
+        owners.map(|url| format!("{}/announce", url.trim_end_matches('/'))).collect()
+    }
+
     /// Lets as many ingests run as are fastest, until `shutdown`.
     pub async fn widen(self) {
         let mut second = tokio::time::interval(Duration::from_secs(1));
@@ -159,6 +224,7 @@ impl Ingests {
     pub async fn sweep(self) {
         let mut tick = tokio::time::interval(SWEEP);
         while self.shared.parts.shutdown.run_until_cancelled(tick.tick()).await.is_some() {
+            self.shared.published.sweep();
             let now = self.shared.started.elapsed().as_secs();
             self.shared.slots.lock().retain(|_, slot| {
                 let Some(open) = slot.open.get() else { return Arc::strong_count(slot) > 1 };

@@ -104,6 +104,7 @@ impl Seeder {
             access: access.clone(),
             engine,
             announce,
+            trackers: config.trackers.clone(),
             limits: limits.clone(),
             key: ClusterKey::new(config.cluster_key.as_bytes()),
             metrics: metrics.clone(),

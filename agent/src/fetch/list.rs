@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use eagle_core::piece::{PieceHash, PieceLayout};
+use eagle_core::swarm_id::SwarmId;
 use eagle_core::wire::pieces::Frame;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
@@ -34,6 +35,8 @@ pub(super) struct List {
     pub(super) layout: PieceLayout,
     /// Where the seeder takes peer connections.
     pub(super) peer: Option<SocketAddr>,
+    /// The v1 infohash under which foreign clients know the blob, if they do.
+    pub(super) infohash: Option<SwarmId>,
     frames: BoxStream<'static, Result<Bytes, SeederError>>,
     input: BytesMut,
     next: u32,
@@ -43,8 +46,9 @@ pub(super) struct List {
 impl List {
     /// The list that begins with piece `from`.
     pub(super) fn new(seeder: String, stream: PieceStream, from: u32) -> Self {
-        let PieceStream { layout, peer, frames } = stream;
-        Self { seeder, layout, peer, frames, input: BytesMut::new(), next: from, heard: Instant::now() }
+        let PieceStream { layout, peer, infohash, frames } = stream;
+        let (input, heard) = (BytesMut::new(), Instant::now());
+        Self { seeder, layout, peer, infohash, frames, input, next: from, heard }
     }
 
     /// Waits for the next step. Cancel-safe: nothing is lost if the future is dropped.
@@ -110,7 +114,7 @@ mod tests {
             .collect();
         let layout = PieceLayout::for_size(3 << 18).unwrap();
         let frames = futures::stream::iter(chunks).chain(futures::stream::pending()).boxed();
-        List::new("http://s".into(), PieceStream { layout, peer: None, frames }, from)
+        List::new("http://s".into(), PieceStream { layout, peer: None, infohash: None, frames }, from)
     }
 
     #[tokio::test]

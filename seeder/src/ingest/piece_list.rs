@@ -90,6 +90,25 @@ impl PieceList {
         self.state.lock().end.clone()
     }
 
+    /// Waits until it has ended.
+    pub async fn ended(&self) -> End {
+        let mut changed = self.changed.subscribe();
+        loop {
+            if let Some(end) = self.end() {
+                return end;
+            }
+            if changed.changed().await.is_err() {
+                // The sender lives in `self`, so this cannot be seen.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// How many hashes are known without a gap.
+    pub fn known(&self) -> usize {
+        self.state.lock().without_gap
+    }
+
     /// All hashes, once every one is known.
     pub fn all(&self) -> Option<Vec<PieceHash>> {
         self.state.lock().known.iter().copied().collect()

@@ -137,7 +137,7 @@ impl Pull {
             };
             let Some(chunk) = chunk else { return Ok(()) };
             let chunk: Bytes = chunk.map_err(PullError::Origin)?;
-            self.ingests.shared.parts.limits.take_down(chunk.len()).await;
+            self.ingests.shared.parts.limits.take_down(self.open.taker(), chunk.len()).await;
             self.ingests.shared.parts.metrics.origin_bytes.inc_by(chunk.len() as u64);
             writer.push(chunk).await.map_err(PullError::Write)?;
             self.offer();
