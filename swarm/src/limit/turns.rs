@@ -42,8 +42,8 @@ impl<W> Turns<W> {
     pub(super) fn next(&mut self) -> Option<W> {
         let due = self.background.first_bytes().is_some_and(|bytes| self.owed >= bytes * BACKGROUND);
         if !due && let Some((bytes, waiter)) = self.foreground.pop() {
-            // What was not taken for want of takers is not saved up beyond one portion.
-            self.owed = (self.owed + bytes).min(PORTION as u64 * BACKGROUND);
+            // What was not taken for want of takers is not saved up beyond two portions: one to be due, one to get there.
+            self.owed = (self.owed + bytes).min(2 * PORTION as u64 * BACKGROUND);
             return Some(waiter);
         }
         let (bytes, waiter) = self.background.pop()?;
