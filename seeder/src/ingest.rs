@@ -20,8 +20,11 @@ use eagle_core::digest::Digest;
 use eagle_core::name::Repository;
 use eagle_core::piece::{LayoutError, PieceLayout};
 use eagle_core::ports::Pieces;
+use eagle_core::ring;
 use eagle_core::swarm_id::{ClusterKey, SwarmId};
-use eagle_swarm::{AnnounceClient, Engine, HostLimits, Swarm, SwarmSpec};
+use eagle_core::torrent::{Torrent, TorrentError};
+use eagle_runtime::members::Members;
+use eagle_swarm::{AnnounceClient, Engine, HostLimits, Priority, Swarm, SwarmSpec, Taker};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +37,7 @@ use asked::{Asked, Reach};
 use chain::Chain;
 use lead::{Guide, Lead, Name};
 use piece_list::{End, PieceList};
+use published::Published;
 use pull::Supply;
 use turns::Turns;
 
@@ -43,6 +47,7 @@ mod fill;
 mod lead;
 pub mod piece_list;
 mod pour;
+mod published;
 mod pull;
 mod relay;
 pub mod turns;
@@ -77,6 +82,20 @@ pub enum OpenError {
     /// The blob left the store between two steps, or its stored form cannot be read.
     #[error("the stored blob cannot be used: {0}")]
     Stored(String),
+}
+
+/// Why a blob cannot be published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// It is not whole, and will not become so.
+    #[error("the blob did not arrive whole: {0}")]
+    NotWhole(String),
+    /// There is no torrent of it.
+    #[error("no torrent can be made of the blob")]
+    Torrent(#[source] TorrentError),
+    /// Its swarm has just been left, or another one has the name.
+    #[error("the blob cannot be served as {0} now: ask again")]
+    Name(SwarmId),
 }
 
 /// A blob that can be read and whose swarm is joined.
@@ -125,6 +144,16 @@ impl Open {
         self.swarm.progress().borrow().live > 0
     }
 
+    /// The v1 infohash under which it is served besides, if it is published.
+    pub fn infohash(&self) -> Option<SwarmId> {
+        self.swarm.alias()
+    }
+
+    /// How its bytes are taken from the node's budgets.
+    pub fn taker(&self) -> Taker {
+        self.swarm.taker(Priority::Foreground)
+    }
+
     fn is_settled(&self) -> bool {
         self.list.end().is_some()
     }
@@ -157,6 +186,8 @@ pub struct Parts {
     pub engine: Engine,
     /// Tells the trackers.
     pub announce: AnnounceClient,
+    /// Base URLs of the trackers, as they come and go.
+    pub trackers: Members,
     /// The host-level limits.
     pub limits: Arc<HostLimits>,
     /// The cluster's secret.
@@ -171,6 +202,7 @@ struct Shared {
     parts: Parts,
     turns: Turns,
     slots: Mutex<HashMap<Digest, Arc<Slot>>>,
+    published: Published,
     started: tokio::time::Instant,
 }
 
@@ -179,7 +211,15 @@ impl Ingests {
     pub fn new(parts: Parts, most: usize) -> Self {
         let turns = Turns::new(most);
         let started = tokio::time::Instant::now();
-        Self { shared: Arc::new(Shared { parts, turns, slots: Mutex::default(), started }) }
+        Self {
+            shared: Arc::new(Shared {
+                parts,
+                turns,
+                slots: Mutex::default(),
+                published: Published::default(),
+                started,
+            }),
+        }
     }
 
     /// The blob `digest`, opened if it is not: stored, arriving, or asked of another seeder or the origin now. The caller
@@ -216,6 +256,33 @@ impl Ingests {
         self.shared.slots.lock().get(digest).and_then(|slot| slot.open.get().cloned())
     }
 
+    /// Serves the blob of `open`, whose list has ended, under its standard infohash too.
+    pub fn publish(&self, digest: &Digest, open: &Arc<Open>) -> Result<Torrent, PublishError> {
+        if let Some(End::Failed(reason)) = open.list.end() {
+            return Err(PublishError::NotWhole(reason));
+        }
+        let hashes = open.list.all().unwrap_or_default();
+        let torrent = Torrent::new(digest, open.list.layout(), &hashes).map_err(PublishError::Torrent)?;
+        let infohash = torrent.infohash();
+        let is_new = open.infohash().is_none();
+        if !open.swarm.set_alias(infohash) {
+            return Err(PublishError::Name(infohash));
+        }
+        if is_new {
+            self.shared.parts.announce.track_alias(&open.swarm);
+            tracing::info!(%digest, %infohash, "blob published as a torrent");
+        }
+        self.shared.published.add(infohash, open.clone());
+        Ok(torrent)
+    }
+
+    /// Where a foreign client announces `torrent`: to the trackers that Eagle's members tell of its swarm, the owner first.
+    pub fn announce_urls(&self, torrent: &Torrent) -> Vec<String> {
+        let trackers = self.shared.parts.trackers.borrow().clone();
+        let owners = ring::order(&torrent.infohash().0, &trackers).into_iter().take(2);
+        owners.map(|url| format!("{}/announce", url.trim_end_matches('/'))).collect()
+    }
+
     /// Lets as many ingests run as are fastest, until `shutdown`.
     pub async fn widen(self) {
         let mut second = tokio::time::interval(Duration::from_secs(1));
@@ -228,6 +295,7 @@ impl Ingests {
     pub async fn sweep(self) {
         let mut tick = tokio::time::interval(SWEEP);
         while self.shared.parts.shutdown.run_until_cancelled(tick.tick()).await.is_some() {
+            self.shared.published.sweep();
             let now = self.shared.started.elapsed().as_secs();
             self.shared.slots.lock().retain(|_, slot| {
                 let Some(open) = slot.open.get() else { return Arc::strong_count(slot) > 1 };
@@ -317,6 +385,10 @@ impl Ingests {
         let list = Arc::new(PieceList::new(layout));
         let open = Arc::new(Open::new(list, Source::Partial(partial.clone()), swarm));
         open.fed_by_seeder(true);
+        // Published by that one, it is so here.
+        if guide.list.infohash.is_some_and(|infohash| open.swarm.set_alias(infohash)) {
+            self.shared.parts.announce.track_alias(&open.swarm);
+        }
         let blob = (repository.clone(), partial);
         let relay = relay::Relay::new(self.clone(), blob, open.clone(), asked.clone(), guide);
         tokio::spawn(self.shared.parts.shutdown.clone().run_until_cancelled_owned(relay.run()));

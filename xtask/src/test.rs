@@ -65,6 +65,7 @@ const STEPS: &[Step] = &[
     Step { name: "demo", run: |_| demo() },
     Step { name: "soak", run: |_| crate::soak(&["--minutes", "3"]).map(|()| Outcome::Passed) },
     Step { name: "netns", run: |_| scenarios("netns", &go::CONTAINERDS) },
+    Step { name: "foreign", run: |_| scenarios("foreign", &[]) },
     Step { name: "image", run: |_| oci_image() },
     Step { name: "kubernetes", run: |_| scenarios("kubernetes", &go::all()) },
 ];

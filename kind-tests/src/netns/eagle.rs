@@ -286,7 +286,7 @@ impl Part {
 }
 
 /// `$EAGLE_BIN`, or the release build in the target directory that this very program is in.
-pub(crate) fn executable() -> anyhow::Result<PathBuf> {
+pub fn executable() -> anyhow::Result<PathBuf> {
     if let Some(path) = std::env::var_os("EAGLE_BIN") {
         return Ok(path.into());
     }
