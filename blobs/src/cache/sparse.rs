@@ -18,7 +18,13 @@ use super::trailer::Trailer;
 pub fn blob(directory: &Path, digest: &Digest, size: u64) -> io::Result<()> {
     let layout = PieceLayout::for_size(size).map_err(io::Error::other)?;
     let hashes = vec![[0; 20]; layout.pieces() as usize];
-    let trailer = Trailer { size, piece_length: layout.piece_length(), hashes, media_type: None };
+    let trailer = Trailer {
+        size,
+        piece_length: layout.piece_length(),
+        hashes,
+        media_type: None,
+        repositories: Vec::new(),
+    };
     let path = Directory::blob_in(directory, digest);
     path.parent().map_or(Ok(()), fs::create_dir_all)?;
     File::create(path)?.write_all_at(&trailer.encode(), size)

@@ -61,8 +61,6 @@ pub enum Fault {
     TruncateAt(u64),
     /// The byte at this offset is another.
     WrongByteAt(u64),
-    /// So many bytes are said and given, whatever the blob has: its first ones, zeros behind its end.
-    Length(u64),
     /// This status, without content.
     Status(u16),
     /// 429 with `Retry-After`, seconds.

@@ -145,9 +145,8 @@ impl Config for AgentConfig {
             }
         }
         let operator = &self.control.operator;
-        if !operator.is_empty()
-            && !(operator.starts_with("https://") && super::section::is_base_url(operator))
-        {
+        let is_right = operator.starts_with("https://") && super::section::is_base_url(operator);
+        if !(operator.is_empty() || is_right) {
             let problem = format!(
                 "{operator:?} is no base URL with TLS: write https://HOST:PORT, because the node's token is sent there"
             );

@@ -20,14 +20,17 @@ use super::cluster::Cluster;
 use super::eagle::{self as installed, NAME, NAMESPACE, Pod};
 use super::kubectl::is_ready;
 use super::node::Node;
-use crate::fleet::{Fleet, Image, KEY, LINK, NODES, ORIGIN_LINK, Part, QUOTA, Traffic, metric_in, rate};
+use crate::fleet::faulty::{FAULTY, Faulty};
+use crate::fleet::{
+    Fleet, Image, KEY, LINK, NODES, ORIGIN_LINK, Part, QUOTA, SEEDERS, TRACKERS, Traffic, metric_in, rate,
+};
 use crate::netns::disk::Disk;
 use crate::netns::groups;
 use crate::netns::process::Process;
 use crate::netns::registry::Registry;
 use crate::netns::server::Server;
 use crate::wait::{until, wait};
-use ::eagle::demo::image::ImageSpec;
+use ::eagle::demo::image::{self, ImageSpec};
 
 /// The label by which Pods find the nodes that are for them.
 const ROLE: &str = "eagle-test/role";
@@ -41,6 +44,12 @@ const SPARE: u64 = 16 << 20;
 const STEP: u64 = 1 << 20;
 /// Where an outsider listens: the port that BitTorrent clients begin with.
 const OUTSIDER: u16 = 6881;
+/// Where seeders answer HTTP …
+const SEEDER: u16 = 7050;
+/// … and trackers.
+const TRACKER: u16 = 7040;
+/// Where the registry that does wrong listens, and its blob host.
+const WRONG: [u16; 2] = [5000, 5001];
 /// Longest wait for Eagle to be installed, or for a part to be back.
 const READY: Duration = Duration::from_mins(3);
 
@@ -57,6 +66,7 @@ struct Member {
 #[derive(Debug)]
 pub struct Kubernetes {
     members: Vec<Member>,
+    faulty: Faulty,
     disks: Vec<Disk>,
     outsiders: AtomicU8,
     cluster: Cluster,
@@ -77,9 +87,14 @@ impl Kubernetes {
                 disks.push(Disk::at(node.machine().mount(CACHE, QUOTA + SPARE)?));
             }
         }
+        let wrong = cluster.site.network.attach(&cluster.site.place, "faulty", [7, 1], rate(ORIGIN_LINK))?;
+        let faulty = Faulty::serve(wrong.listen(WRONG[0])?, wrong.listen(WRONG[1])?, rate(ORIGIN_LINK))?;
+        // What one registry does not have, the runtimes ask the other for.
+        let hosts = [cluster.site.registry.endpoint(), faulty.endpoint()];
+        cluster.nodes().iter().try_for_each(|node| node.set_hosts(&hosts))?;
         installed::install(cluster.kubectl(), &installed::image("v1")).await.context("the installation")?;
         cluster.kubectl().apply(&key()).await?;
-        let object = installed::eagle_cluster(&spec(&cluster));
+        let object = installed::eagle_cluster(&spec(&cluster, &faulty));
         cluster.kubectl().apply(&object).await?;
         until(READY, "Eagle to be ready", Duration::from_millis(500), async || {
             Ok(is_ready(&cluster.kubectl().get(&["eaglecluster", NAME]).await?).then_some(()))
@@ -88,11 +103,18 @@ impl Kubernetes {
         // Images of the cluster itself came before, at full speed.
         cluster.site.limit_origin(rate(ORIGIN_LINK))?;
         let members = members(&cluster).await?;
-        Ok(Self { members, disks, outsiders: AtomicU8::new(0), cluster })
+        Ok(Self { members, faulty, disks, outsiders: AtomicU8::new(0), cluster })
     }
 
     fn node(&self, node: usize) -> &Node {
         &self.cluster.nodes()[node]
+    }
+
+    fn disk(&self, part: Part) -> anyhow::Result<&Disk> {
+        match part {
+            Part::Agent(node) => Ok(&self.disks[node]),
+            part => bail!("{part:?} has no disk of its own here"),
+        }
     }
 
     fn member(&self, part: Part) -> anyhow::Result<&Member> {
@@ -140,16 +162,19 @@ fn key() -> Value {
 }
 
 /// What differs from any other EagleCluster.
-fn spec(cluster: &Cluster) -> Value {
+fn spec(cluster: &Cluster, faulty: &Faulty) -> Value {
     let placement = json!({ "nodeSelector": { ROLE: "server" } });
     let few = |memory: &str| json!({ "requests": { "cpu": "10m", "memory": memory } });
+    let registries: Vec<Value> = (installed::registries(cluster).as_array().cloned().into_iter().flatten())
+        .chain([json!({ "host": FAULTY, "endpoint": faulty.endpoint() })])
+        .collect();
     json!({
-        "registries": installed::registries(cluster),
+        "registries": registries,
         "seeder": {
-            "replicas": 1, "storage": { "kind": "Ephemeral", "size": "2Gi" }, "placement": placement,
+            "replicas": SEEDERS, "storage": { "kind": "Ephemeral", "size": "2Gi" }, "placement": placement,
             "resources": few("64Mi"),
         },
-        "tracker": { "replicas": 1, "placement": placement, "resources": few("32Mi") },
+        "tracker": { "replicas": TRACKERS, "placement": placement, "resources": few("32Mi") },
         "agent": {
             "nodeSelector": { ROLE: "worker" }, "resources": few("64Mi"),
             // The disk is as small as it is so that it can be filled: all of it is the agent's.
@@ -168,21 +193,46 @@ async fn members(cluster: &Cluster) -> anyhow::Result<Vec<Member>> {
         for pod in installed::pods(cluster.kubectl(), component).await? {
             let node = number_of(&pod)?;
             let part = match component {
-                "tracker" => Part::Tracker,
-                "seeder" => Part::Seeder,
+                "tracker" => Part::Tracker(ordinal(&pod)?),
+                "seeder" => Part::Seeder(ordinal(&pod)?),
                 _ => Part::Agent(node),
             };
             members.push(Member { part, pod, node, admin });
         }
     }
-    ensure!(members.len() == usize::from(NODES) + 2, "other Pods than were asked for: {members:?}");
+    let wanted = usize::from(NODES + SEEDERS + TRACKERS);
+    ensure!(members.len() == wanted, "other Pods than were asked for: {members:?}");
     Ok(members)
+}
+
+/// The number of a StatefulSet's Pod, which is the end of its name.
+fn ordinal(pod: &Pod) -> anyhow::Result<usize> {
+    let number = pod.name.rsplit('-').next().and_then(|number| number.parse().ok());
+    number.with_context(|| format!("{} has no number", pod.name))
+}
+
+/// The base URLs of the first `count` Pods of a StatefulSet, as the operator writes them into configurations.
+fn urls(component: &str, count: u8, port: u16) -> Vec<String> {
+    let set = format!("{NAME}-{component}");
+    (0..count).map(|number| format!("http://{set}-{number}.{set}.{NAMESPACE}.svc:{port}")).collect()
 }
 
 #[async_trait(?Send)]
 impl Fleet for Kubernetes {
     async fn publish(&self, spec: &ImageSpec, name: &str) -> anyhow::Result<Image> {
         self.cluster.site.publish(spec, name).await
+    }
+
+    async fn publish_faulty(&self, spec: &ImageSpec, name: &str) -> anyhow::Result<Image> {
+        let layout = self.cluster.site.place.directory().join("faulty").join(name);
+        let (spec, path) = (spec.clone(), layout.clone());
+        let made = tokio::task::spawn_blocking(move || image::make(&spec, &path, "v1")).await??;
+        self.faulty.add_layout(name, &layout)?;
+        Ok(Image { reference: format!("{FAULTY}/{name}:v1"), made })
+    }
+
+    fn faulty(&self) -> &Faulty {
+        &self.faulty
     }
 
     async fn pull(&self, node: usize, image: &Image) -> anyhow::Result<Duration> {
@@ -236,12 +286,20 @@ impl Fleet for Kubernetes {
         self.signal(self.member(part)?, Signal::CONT).map(|_| ())
     }
 
-    async fn fill_disk(&self, node: usize) -> anyhow::Result<()> {
-        self.disks[node].fill()
+    async fn fill_disk(&self, part: Part) -> anyhow::Result<()> {
+        self.disk(part)?.fill()
     }
 
-    async fn free_disk(&self, node: usize) -> anyhow::Result<()> {
-        self.disks[node].free()
+    async fn free_disk(&self, part: Part) -> anyhow::Result<()> {
+        self.disk(part)?.free()
+    }
+
+    fn seeders(&self) -> Vec<String> {
+        urls("seeder", SEEDERS, SEEDER)
+    }
+
+    fn trackers(&self) -> Vec<String> {
+        urls("tracker", TRACKERS, TRACKER)
     }
 
     fn cache(&self, node: usize) -> PathBuf {
@@ -264,8 +322,8 @@ impl Fleet for Kubernetes {
             part => self.member(part)?,
         };
         let address = match part {
-            Part::Tracker => SocketAddr::from((member.pod.address, 7040)),
-            Part::Seeder => SocketAddr::from((member.pod.address, 7050)),
+            Part::Tracker(_) => SocketAddr::from((member.pod.address, TRACKER)),
+            Part::Seeder(_) => SocketAddr::from((member.pod.address, SEEDER)),
             _ => SocketAddr::from((IpAddr::V4(Ipv4Addr::LOCALHOST), 5000)),
         };
         self.node(member.node).machine().namespace().connect(address).await

@@ -39,6 +39,11 @@ pub struct Node {
 }
 
 impl Node {
+    /// Makes its runtime ask `hosts`, in that order; before anybody else has said anything.
+    pub fn set_hosts(&self, hosts: &[String]) -> anyhow::Result<()> {
+        set_hosts(&self.machine, hosts)
+    }
+
     /// Starts one on `machine`, whose images come from `registry` as long as nobody says otherwise.
     pub async fn start(
         place: &Place,
@@ -51,12 +56,7 @@ impl Node {
         let path =
             format!("PATH={}:{}", tools::directory()?.display(), std::env::var("PATH").unwrap_or_default());
         std::fs::write(machine.outside("/etc/containerd/config.toml"), containerd_config(&machine))?;
-        let hosts = machine.outside(CERTS).join("_default");
-        std::fs::create_dir_all(&hosts)?;
-        std::fs::write(
-            hosts.join("hosts.toml"),
-            format!("server = \"{registry}\"\n\n[host.\"{registry}\"]\n"),
-        )?;
+        set_hosts(&machine, &[registry.to_owned()])?;
         let command = ["env", &path, &tools::program("containerd")?, "--log-level", "warn"];
         let mut containerd = machine.run(place, "containerd", &command)?;
         let socket = machine.outside("/run/containerd/containerd.sock");
@@ -139,6 +139,16 @@ impl Node {
         self.kubelet.check()?;
         self.proxy.check()
     }
+}
+
+/// What the runtime asks, in this order, as long as nobody says otherwise.
+fn set_hosts(machine: &Machine, hosts: &[String]) -> anyhow::Result<()> {
+    let folder = machine.outside(CERTS).join("_default");
+    std::fs::create_dir_all(&folder)?;
+    let server = hosts.first().context("no hosts")?;
+    let entries: String = hosts.iter().map(|host| format!("\n[host.{host:?}]\n")).collect();
+    std::fs::write(folder.join("hosts.toml"), format!("server = {server:?}\n{entries}"))?;
+    Ok(())
 }
 
 /// Nodes with odd numbers are in one zone, the others in another.

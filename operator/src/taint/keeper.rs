@@ -137,14 +137,10 @@ impl Keeper {
     fn meet(&self, met: &mut HashMap<String, Met>, first: bool, now: Timestamp) {
         let nodes = self.nodes.state();
         for node in &nodes {
-            let known = match met.get_mut(uid(node)) {
-                Some(known) => known,
-                None => {
-                    let created = node.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
-                    let fresh = Met { since: created.min(now), new: !first, written: None };
-                    met.entry(uid(node).to_owned()).or_insert(fresh)
-                }
-            };
+            let known = met.entry(uid(node).to_owned()).or_insert_with(|| {
+                let created = node.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
+                Met { since: created.min(now), new: !first, written: None }
+            });
             // Tainted is what a new node was to become.
             known.new &= !is_among(&node.spec.taints);
             if known.written != node.metadata.resource_version {

@@ -188,10 +188,7 @@ async fn blob(
     }
     let range = headers.get(RANGE).and_then(|value| value.to_str().ok());
     let range = range.filter(|_| fault != Some(Fault::IgnoreRange));
-    let size = match fault {
-        Some(Fault::Length(length)) => length,
-        _ => body.size(),
-    };
+    let size = body.size();
     let (status, part) = match parse(range, size) {
         Wanted::Whole => (StatusCode::OK, 0..size),
         Wanted::Part(part) => (StatusCode::PARTIAL_CONTENT, part),
