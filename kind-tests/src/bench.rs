@@ -20,7 +20,6 @@ use crate::say;
 mod cpu;
 mod ingest;
 mod pair;
-mod program;
 mod rollout;
 mod seeder;
 mod store;

@@ -3,16 +3,27 @@
 //! Deliberately not here: namespaces and what is left of killed runs ([`crate::netns::process`]).
 
 use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use bytes::Bytes;
+use eagle_runtime::process::Usage;
+use http::{Method, Request, StatusCode, header};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::net::TcpStream;
 
-use crate::wait::until;
+use crate::http::{exchange, nothing};
+use crate::wait::{until, wait};
 
 /// Ends of programs are looked for this often: little beside the second that the shortest measurement takes.
 const LOOK: Duration = Duration::from_millis(5);
+/// How often it is asked whether it is ready: what is measured is late by this at most.
+const ASK: Duration = Duration::from_millis(2);
+/// Longest wait until it is ready, and until it has stopped: with 100,000 blobs on a slow disk.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// See the module. Killed when dropped.
 #[derive(Debug)]
@@ -37,6 +48,27 @@ impl Program {
             bail!("{} ended with {status}: {}", self.name, self.said());
         }
         Ok(())
+    }
+
+    /// Waits until GET of `path` at `address` is answered with success.
+    pub async fn ready(&mut self, address: SocketAddr, path: &str) -> anyhow::Result<()> {
+        until(PATIENCE, &format!("http://{address}{path} to answer"), ASK, async || {
+            self.check()?;
+            Ok(get(address, path).await.is_ok().then_some(()))
+        })
+        .await
+    }
+
+    /// What it uses.
+    pub fn usage(&self) -> anyhow::Result<Usage> {
+        eagle_runtime::process::usage(&self.child.id().to_string()).context("it does not run")
+    }
+
+    /// Asks it to end and waits until it has.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id())?).context("no process id")?;
+        kill_process(pid, Signal::TERM).context("cannot signal it")?;
+        wait(PATIENCE, "a program to end", async || Ok(self.child.try_wait()?.map(|_| ()))).await
     }
 
     /// The end of what it has said.
@@ -91,7 +123,18 @@ impl Drop for Program {
 
 /// A TCP port that nobody uses now.
 pub fn free_port() -> anyhow::Result<u16> {
-    let listener =
-        std::net::TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, 0)).context("no free port")?;
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).context("no free port")?;
     Ok(listener.local_addr()?.port())
+}
+
+/// A loopback address that nobody listens at just now.
+pub fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok((Ipv4Addr::LOCALHOST, free_port()?).into())
+}
+
+/// The body that GET of `path` is answered with.
+pub async fn get(address: SocketAddr, path: &str) -> anyhow::Result<Bytes> {
+    let request = Request::builder().method(Method::GET).uri(path).header(header::HOST, address.to_string());
+    let stream = TcpStream::connect(address).await?;
+    Ok(exchange(stream, request.body(nothing())?).await?.expect(StatusCode::OK)?.body)
 }

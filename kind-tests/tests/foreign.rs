@@ -24,15 +24,12 @@ use eagle_core::digest::Digest;
 use eagle_core::name::Repository;
 use eagle_core::size::{ByteSize, Rate};
 use eagle_kind_tests::foreign::Client;
-use eagle_kind_tests::http::{exchange, nothing};
-use eagle_kind_tests::program::Program;
+use eagle_kind_tests::program::{Program, get};
 use eagle_kind_tests::wait::wait;
 use eagle_runtime::context::Context;
 use eagle_seeder::Seeder;
 use eagle_swarm::Priority;
 use eagle_tracker::Tracker;
-use http::{Request, StatusCode, header};
-use tokio::net::TcpStream;
 
 /// Says that this process is in the test's namespace already.
 const INSIDE: &str = "EAGLE_FOREIGN_INSIDE";
@@ -231,9 +228,4 @@ fn is_blob(file: &Path, digest: &Digest) -> anyhow::Result<bool> {
 fn infohash(torrent: &[u8]) -> anyhow::Result<[u8; 20]> {
     let at = torrent.windows(6).position(|window| window == b"4:info").context("no info dictionary")?;
     Ok(eagle_core::piece::hash_piece(&torrent[at + 6..torrent.len() - 1]))
-}
-
-async fn get(address: SocketAddr, path: &str) -> anyhow::Result<Bytes> {
-    let request = Request::get(path).header(header::HOST, address.to_string()).body(nothing())?;
-    Ok(exchange(TcpStream::connect(address).await?, request).await?.expect(StatusCode::OK)?.body)
 }

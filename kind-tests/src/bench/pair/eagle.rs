@@ -1,7 +1,7 @@
 //! Eagle's way: tracker, seeder and agent, each the `eagle` executable. The blob comes out of a registry in this process,
 //! before anything is measured; the agent gets it out of the swarm.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use super::{Bed, Once};
 use crate::fleet::{KEY, REGISTRY, metric_in};
 use crate::http::{Answer, exchange, nothing};
 use crate::netns::eagle::executable;
-use crate::program::{Program, free_port};
+use crate::program::{Program, free_address};
 use crate::wait::until;
 
 /// Longest wait for a part to be ready, and for a transfer.
@@ -41,23 +41,19 @@ struct Part {
     address: SocketAddr,
 }
 
-fn address() -> anyhow::Result<SocketAddr> {
-    Ok((Ipv4Addr::LOCALHOST, free_port()?).into())
-}
-
 impl Pair {
     pub(super) async fn start(bed: &Bed) -> anyhow::Result<Self> {
         // In the memory of this process, until the seeder has it.
         let registry = FakeRegistry::start(Options::default()).await?;
         let digest = registry.add_blob("app", std::fs::read(&bed.blob)?);
         ensure!(digest == bed.digest, "the blob has changed");
-        let mut config = TrackerConfig { listen: address()?, ..TrackerConfig::default() };
-        config.telemetry.admin = address()?;
+        let mut config = TrackerConfig { listen: free_address()?, ..TrackerConfig::default() };
+        config.telemetry.admin = free_address()?;
         let tracker = Part::start(bed, "tracker", &config, config.listen, config.telemetry.admin).await?;
         let mut config = SeederConfig { cluster_key: KEY.into(), ..SeederConfig::default() };
         config.trackers = vec![tracker.url()];
-        (config.api.listen, config.peer.listen) = (address()?, address()?);
-        config.telemetry.admin = address()?;
+        (config.api.listen, config.peer.listen) = (free_address()?, free_address()?);
+        config.telemetry.admin = free_address()?;
         (config.cache.directory, config.cache.min_free) = (bed.folder("seeder-cache")?, ByteSize(0));
         config.origin.registries = vec![registry.registry(REGISTRY)];
         let seeder = Part::start(bed, "seeder", &config, config.api.listen, config.telemetry.admin).await?;
@@ -75,8 +71,8 @@ impl Pair {
     pub(super) async fn transfer(&self, bed: &Bed) -> anyhow::Result<Once> {
         let mut config = AgentConfig { cluster_key: KEY.into(), ..AgentConfig::default() };
         (config.trackers, config.seeders) = (vec![self.tracker.url()], vec![self.seeder.url()]);
-        (config.mirror.listen, config.peer.listen) = (address()?, address()?);
-        config.telemetry.admin = address()?;
+        (config.mirror.listen, config.peer.listen) = (free_address()?, free_address()?);
+        config.telemetry.admin = free_address()?;
         (config.cache.directory, config.cache.min_free) = (bed.folder("agent-cache")?, ByteSize(0));
         let agent = Part::start(bed, "agent", &config, config.mirror.listen, config.telemetry.admin).await?;
 
@@ -119,12 +115,7 @@ impl Part {
         std::fs::write(&file, toml::to_string(config).context("a configuration that is no TOML")?)?;
         let program = Program::start(role, command(role, &file)?, &directory.join(format!("{role}.log")))?;
         let mut part = Self { program, admin, address };
-        until(PATIENCE, "a part of Eagle to be ready", LOOK, async || {
-            part.program.check()?;
-            let answer = get(admin, "/ready", None).await;
-            Ok(answer.is_ok_and(|answer| answer.status == StatusCode::OK).then_some(()))
-        })
-        .await?;
+        part.program.ready(admin, "/ready").await.context("a part of Eagle")?;
         Ok(part)
     }
 
