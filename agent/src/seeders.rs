@@ -47,12 +47,15 @@ struct Shared {
     urls: Members,
     silence: Duration,
     // The last list of `urls` and its members.
-    known: Mutex<(Arc<[String]>, Arc<[Arc<Member>]>)>,
+    known: Mutex<Known>,
     client: SeederClient,
     zones: Zones,
     attention: Arc<Notify>,
     hedges: Semaphore,
 }
+
+/// A list of URLs, and who is behind them.
+type Known = (Arc<[String]>, Arc<[Arc<Member>]>);
 
 /// A question to one seeder.
 struct Asked {

@@ -48,7 +48,7 @@ mod standing;
 /// each, 128 KiB.
 const OTHERS: u64 = 256;
 /// Longer than any pause is by default.
-const REMEMBERED: Duration = Duration::from_mins(60);
+const REMEMBERED: Duration = Duration::from_hours(1);
 
 /// With which login a registry is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -80,7 +80,7 @@ pub async fn soak(time: Duration, seed: u64) -> anyhow::Result<()> {
     trouble.make(time / 3).await?;
     let before = rest(&fleet).await?;
     say(&format!("after {:.0} s: {before}; {}", time.as_secs_f64() / 3.0, trouble.done));
-    trouble.make(time - time / 3).await?;
+    trouble.make(time * 2 / 3).await?;
     let after = rest(&fleet).await?;
     say(&format!("after {:.0} s: {after}; {}", time.as_secs_f64(), trouble.done));
     ensure!(trouble.done.failed == 0, "{} of {} pulls failed", trouble.done.failed, trouble.done.pulls);

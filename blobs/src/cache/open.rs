@@ -39,7 +39,9 @@ pub(super) fn open(config: &section::Cache, runtime: tokio::runtime::Handle) -> 
     tracing::info!(directory = %config.directory.display(), blobs = ledger.blobs(), bytes = ledger.bytes(), "cache opened");
     let shared = Shared::new(directory, config.min_free.0, ledger, index, runtime);
     // So that the next start need not open them again.
-    unknown.iter().for_each(|digest| shared.touched(digest));
+    for digest in &unknown {
+        shared.touched(digest);
+    }
     Ok(shared)
 }
 

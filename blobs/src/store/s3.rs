@@ -102,7 +102,7 @@ impl S3Store {
                 Ok(0) => {}
                 Ok(uploads) => tracing::info!(uploads, "threw away uploads that ended early"),
                 Err(error) => {
-                    tracing::warn!(error = %chain(&error), "uploads that ended early cannot be swept")
+                    tracing::warn!(error = %chain(&error), "uploads that ended early cannot be swept");
                 }
             }
             if let Err(error) = store.relist().await {

@@ -79,7 +79,9 @@ async fn a_torn_index_is_made_anew_from_the_files() {
     }
     let world = world.reopened().await;
     assert_eq!(world.cache.usage().blobs, BLOBS, "without an index");
-    digests.iter().for_each(|digest| world.cache.allow(digest, &repository));
+    for digest in &digests {
+        world.cache.allow(digest, &repository);
+    }
     let kept = |world: &World| {
         digests.iter().filter(|digest| world.cache.readable_from(digest, &repository)).count()
     };
@@ -98,7 +100,9 @@ async fn a_torn_index_is_made_anew_from_the_files() {
     let known = kept(&world);
     assert!(0 < known && known < BLOBS, "{known} of {BLOBS} lines were whole");
     // It is whole again, with what is learnt anew.
-    digests.iter().for_each(|digest| world.cache.allow(digest, &repository));
+    for digest in &digests {
+        world.cache.allow(digest, &repository);
+    }
     let world = world.reopened().await;
     assert_eq!((world.cache.usage(), kept(&world)), (usage, BLOBS));
 }

@@ -339,7 +339,9 @@ async fn nothing_is_wrong_or_lost_after_two_hundred_kills() {
         owed.next();
         let (path, mut own) = (directory.path().to_owned(), StdRng::seed_from_u64(random.next_u64()));
         let reports = tokio::task::spawn_blocking(move || run_and_kill(&path, &mut own)).await.unwrap();
-        reports.into_iter().for_each(|report| owed.take(report));
+        for report in reports {
+            owed.take(report);
+        }
         let found = check(directory.path(), &samples, &owed).await;
         resumed += found.resumed;
         if random.random_bool(0.5) {

@@ -54,12 +54,12 @@ fn pause(error: &OriginError) -> Option<Duration> {
 
 #[tokio::test]
 async fn a_registry_that_asks_to_come_back_later_is_left_alone() {
-    let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(3600));
+    let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_hours(1));
     let minutes = |count: u64| Duration::from_secs(60 * count);
     // As it says; as long as is believed; and as long as is guessed.
     for (fault, least, most) in [
         (Fault::Throttle(30), Duration::from_secs(29), Duration::from_secs(30)),
-        (Fault::Later(503, date), minutes(2) - Duration::from_secs(1), minutes(2)),
+        (Fault::Later(503, date), Duration::from_secs(119), minutes(2)),
         (Fault::Later(429, "soon".into()), Duration::from_millis(900), Duration::from_secs(2)),
     ] {
         let (registry, sample) = fake(FakeAccess::Open).await;

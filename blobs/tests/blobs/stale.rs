@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 use crate::world::World;
 
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 
 /// Answers what it is told to.
 #[derive(Clone)]

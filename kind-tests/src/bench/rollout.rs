@@ -82,7 +82,9 @@ impl Rollout<'_> {
         let disk = self.measure().await.context("the rollout from the seeder's disk")?;
         self.forget_image().await?;
         self.forget_agents().await?;
-        eagle.seeder.forget(&site.place).await?;
+        for seeder in &eagle.seeders {
+            seeder.forget(&site.place).await?;
+        }
         let bucket = self.measure().await?;
         say(&format!(
             "slowest from the seeder's disk {:.2} s, from the bucket {:.2} s: {:.2} times",
@@ -97,7 +99,10 @@ impl Rollout<'_> {
     async fn wait_for_bucket(&self) -> anyhow::Result<()> {
         let mut before = 0;
         until(HALF, "the image to be in the bucket", Duration::from_secs(1), async || {
-            let now = self.eagle.seeder.metric("eagle_seeder_store_written_total").await?;
+            let mut now = 0;
+            for seeder in &self.eagle.seeders {
+                now += seeder.metric("eagle_seeder_store_written_total").await?;
+            }
             let quiet = now == before && now > self.image.blobs();
             before = now;
             Ok(quiet.then_some(()))

@@ -1,5 +1,7 @@
 //! A node: containerd, kubelet and kube-proxy on a machine, and the network of its Pods.
 
+use anyhow::Context as _;
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -146,8 +148,11 @@ fn set_hosts(machine: &Machine, hosts: &[String]) -> anyhow::Result<()> {
     let folder = machine.outside(CERTS).join("_default");
     std::fs::create_dir_all(&folder)?;
     let server = hosts.first().context("no hosts")?;
-    let entries: String = hosts.iter().map(|host| format!("\n[host.{host:?}]\n")).collect();
-    std::fs::write(folder.join("hosts.toml"), format!("server = {server:?}\n{entries}"))?;
+    let mut text = format!("server = {server:?}\n");
+    for host in hosts {
+        write!(text, "\n[host.{host:?}]\n")?;
+    }
+    std::fs::write(folder.join("hosts.toml"), text)?;
     Ok(())
 }
 

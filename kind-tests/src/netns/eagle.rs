@@ -85,6 +85,7 @@ impl Default for Options {
             agent_quota: None,
             agent_caches: Vec::new(),
             seeder_caches: Vec::new(),
+            store: Store::default(),
             origin: Origin::default(),
             log: None,
             grants: Grants::default(),
@@ -236,7 +237,7 @@ impl Part {
 
     /// Ends it and starts it again with an empty cache, in the place that it has by default.
     pub async fn forget(&self, place: &Place) -> anyhow::Result<()> {
-        self.kill();
+        self.kill()?;
         let cache = self.cache();
         std::fs::remove_dir_all(&cache).with_context(|| format!("cannot remove {}", cache.display()))?;
         self.resume(place).await

@@ -20,9 +20,9 @@ const ADMIN: u16 = 7073;
 async fn a_node_that_joins_is_tainted_until_its_mirror_is_seen_in_use() {
     let mut cluster = Cluster::start(std::env::temp_dir(), 1, Rate::NONE).await.unwrap();
     installed::push_image(&cluster, "v1").await.unwrap();
-    installed::install(&cluster, "v1").await.unwrap();
-    let spec = json!({ "agent": { "readinessTaint": true, "readinessTaintTimeout": "10m" } });
-    cluster.kubectl().apply(&eagle_cluster(&cluster, &spec)).await.unwrap();
+    installed::install(cluster.kubectl(), &installed::image("v1")).await.unwrap();
+    let spec = json!({ "registries": installed::registries(&cluster), "agent": { "readinessTaint": true, "readinessTaintTimeout": "10m" } });
+    cluster.kubectl().apply(&eagle_cluster(&spec)).await.unwrap();
     verified(&cluster, 1).await;
     assert_eq!(counted(&cluster).await.unwrap(), [0, 0, 0], "no node has joined");
 
@@ -37,7 +37,7 @@ async fn a_node_that_joins_is_tainted_until_its_mirror_is_seen_in_use() {
     for node in cluster.kubectl().get(&["nodes"]).await.unwrap()["items"].as_array().unwrap() {
         assert!(!node["spec"]["taints"].to_string().contains("eagle-p2p.io"), "{node:#}");
     }
-    installed::uninstall(&cluster).await.unwrap();
+    installed::uninstall(cluster.kubectl()).await.unwrap();
 }
 
 /// Waits until the runtimes of `nodes` nodes are seen to use their agents.
@@ -53,7 +53,7 @@ async fn verified(cluster: &Cluster, nodes: u64) {
 /// How often the operators have put the taint, taken it off a node that was ready, and off one that was late.
 async fn counted(cluster: &Cluster) -> anyhow::Result<[u64; 3]> {
     let mut counts = [0; 3];
-    for pod in pods(cluster, "operator").await? {
+    for pod in pods(cluster.kubectl(), "operator").await? {
         let from = cluster.nodes()[0].machine().namespace().clone();
         let answer = Server { from, address: SocketAddr::new(pod.address, ADMIN) }.get("/metrics").await?;
         let text = String::from_utf8_lossy(&answer.body).into_owned();

@@ -25,18 +25,18 @@ async fn a_seeder_that_lost_its_disk_costs_the_registry_nothing() {
     node.pull(&image.reference, &image.made, Way::Cri, None).await.unwrap();
     // The blobs and the manifest.
     wait(Duration::from_mins(1), "the image to be in the bucket", async || {
-        let written = eagle.seeder.metric("eagle_seeder_store_written_total").await?;
+        let written = eagle.seeders[0].metric("eagle_seeder_store_written_total").await?;
         Ok((written > image.blobs()).then_some(()))
     })
     .await
     .unwrap();
     node.remove(&image.reference, &image.made).await.unwrap();
-    eagle.seeder.forget(&site.place).await.unwrap();
+    eagle.seeders[0].forget(&site.place).await.unwrap();
     eagle.agents[0].forget(&site.place).await.unwrap();
     let mark = site.registry.mark().unwrap();
     node.pull(&image.reference, &image.made, Way::Cri, None).await.unwrap();
     let traffic = site.registry.traffic(mark).await.unwrap();
     assert_eq!((traffic.gets, traffic.bytes), (0, 0));
-    let read = eagle.seeder.metric("eagle_seeder_store_bytes_read_total").await.unwrap();
+    let read = eagle.seeders[0].metric("eagle_seeder_store_bytes_read_total").await.unwrap();
     assert!(read >= image.made.bytes, "{read} of {} bytes came from the bucket", image.made.bytes);
 }

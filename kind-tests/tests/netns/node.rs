@@ -263,20 +263,24 @@ async fn is_told_of_the_mirror_and_pulls_what_is_desired(software: &Software) {
     within("the agent to end", agent.wait()).await.unwrap();
     assert_eq!(files(&directory.path().join("etc")), before);
 
-    // For one registry alone, whose own entry is what is proved.
-    let context = Context::new();
     config.runtime.registries = vec!["team.invalid".to_owned()];
-    let agent = Agent::start(&config, &context).await.unwrap();
+    let second = format!("team.invalid/team/app@{}", second.manifest).parse().unwrap();
+    pulls_by_its_own_entry(&config, &second).await;
+    assert_eq!(files(&directory.path().join("etc")), before);
+    serving.abort();
+}
+
+/// For one registry alone, whose own entry is what is proved.
+async fn pulls_by_its_own_entry(config: &AgentConfig, image: &Reference) {
+    let context = Context::new();
+    let agent = Agent::start(config, &context).await.unwrap();
     let mut facts = agent.facts();
     within("a verified mirror", facts.wait_for(|facts| facts.mirror_verified)).await.unwrap();
     assert!(!config.runtime.certs_dir.join("_default").is_dir());
-    let second = format!("team.invalid/team/app@{}", second.manifest).parse().unwrap();
     // The seeder has ended with the first agent: this one asks the registry.
-    runtime.pull(&second, None).await.unwrap();
+    CriClient::new(&config.runtime.socket).pull(image, None).await.unwrap();
     context.shutdown.trigger();
     within("the agent to end", agent.wait()).await.unwrap();
-    assert_eq!(files(&directory.path().join("etc")), before);
-    serving.abort();
 }
 
 /// How often the mirror has answered with a part of a blob.

@@ -103,7 +103,7 @@ impl Ingests {
                 }
                 // A connection that broke, or a moment's silence: it is there.
                 Setback::Answer(SeederError::Transport(_)) | Setback::Lost if is_up && again > 0 => {
-                    again -= 1
+                    again -= 1;
                 }
                 Setback::Answer(_) | Setback::Lost => failed.push(url),
             }

@@ -75,7 +75,9 @@ pub(super) async fn pour(
         limits.take_down(open.taker(), chunk.len()).await;
         metrics.relayed_bytes.inc_by(chunk.len() as u64);
         let shown = writer.push(chunk).await.map_err(PourError::Write)?;
-        shown.iter().for_each(|(piece, _)| open.swarm.piece_ready(*piece));
+        for (piece, _) in shown {
+            open.swarm.piece_ready(piece);
+        }
     }
     match writer.finish().await {
         // There are more gaps.

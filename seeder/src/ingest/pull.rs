@@ -132,7 +132,7 @@ impl Pull {
                 }
             },
         };
-        self.from_origin(body, turn).await
+        self.take_from_origin(body, turn).await
     }
 
     /// What an earlier try has left need not come again: it is offered, and the first byte that is missing said.
@@ -143,7 +143,7 @@ impl Pull {
         Ok(self.partial.first_missing(0).map_or(layout.size(), |piece| layout.range_of(piece).start))
     }
 
-    async fn from_origin(&mut self, body: Option<BlobBody>, mut turn: Turn) -> Result<(), PullError> {
+    async fn take_from_origin(&mut self, body: Option<BlobBody>, mut turn: Turn) -> Result<(), PullError> {
         let (size, from) = (self.partial.layout().size(), self.resume().await?);
         let mut writer = Writer::new(self.partial.clone(), from, None);
         let (mut body, mut failures, mut last_byte) = (body.filter(|_| from == 0), 0, Instant::now());

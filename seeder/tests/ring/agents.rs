@@ -39,7 +39,9 @@ async fn bring(agents: &[(Agent, tempfile::TempDir)], digest: &Digest) {
     let repository = Repository::new("r.test", "app").unwrap();
     let each = agents.iter().map(|(agent, _)| agent.fetcher().bring(&repository, digest, Priority::Foreground));
     let brought = within("a blob everywhere", futures::future::join_all(each)).await;
-    brought.into_iter().for_each(|brought| brought.unwrap());
+    for brought in brought {
+        brought.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

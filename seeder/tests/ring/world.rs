@@ -17,7 +17,7 @@ use eagle_seeder::ring::view::View;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Waits for `what`, at most a minute.
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {

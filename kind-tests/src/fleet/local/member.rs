@@ -24,7 +24,6 @@ pub(super) enum Config {
 }
 
 /// The part, which ends when this is dropped.
-#[expect(clippy::large_enum_variant, reason = "one a part, and there are few")]
 enum Started {
     Tracker { _tracker: Tracker },
     Seeder { _seeder: Seeder },
