@@ -20,9 +20,7 @@ use eagle_core::digest::Digest;
 use eagle_core::name::Repository;
 use eagle_core::piece::{LayoutError, PieceLayout};
 use eagle_core::ports::Pieces;
-use eagle_core::ring;
 use eagle_core::swarm_id::{ClusterKey, SwarmId};
-use eagle_core::torrent::{Torrent, TorrentError};
 use eagle_runtime::members::Members;
 use eagle_swarm::{AnnounceClient, Engine, HostLimits, Priority, Swarm, SwarmSpec, Taker};
 use parking_lot::Mutex;
@@ -82,20 +80,6 @@ pub enum OpenError {
     /// The blob left the store between two steps, or its stored form cannot be read.
     #[error("the stored blob cannot be used: {0}")]
     Stored(String),
-}
-
-/// Why a blob cannot be published.
-#[derive(Debug, thiserror::Error)]
-pub enum PublishError {
-    /// It is not whole, and will not become so.
-    #[error("the blob did not arrive whole: {0}")]
-    NotWhole(String),
-    /// There is no torrent of it.
-    #[error("no torrent can be made of the blob")]
-    Torrent(#[source] TorrentError),
-    /// Its swarm has just been left, or another one has the name.
-    #[error("the blob cannot be served as {0} now: ask again")]
-    Name(SwarmId),
 }
 
 /// A blob that can be read and whose swarm is joined.
@@ -254,33 +238,6 @@ impl Ingests {
     /// The blob if it is open.
     pub fn opened(&self, digest: &Digest) -> Option<Arc<Open>> {
         self.shared.slots.lock().get(digest).and_then(|slot| slot.open.get().cloned())
-    }
-
-    /// Serves the blob of `open`, whose list has ended, under its standard infohash too.
-    pub fn publish(&self, digest: &Digest, open: &Arc<Open>) -> Result<Torrent, PublishError> {
-        if let Some(End::Failed(reason)) = open.list.end() {
-            return Err(PublishError::NotWhole(reason));
-        }
-        let hashes = open.list.all().unwrap_or_default();
-        let torrent = Torrent::new(digest, open.list.layout(), &hashes).map_err(PublishError::Torrent)?;
-        let infohash = torrent.infohash();
-        let is_new = open.infohash().is_none();
-        if !open.swarm.set_alias(infohash) {
-            return Err(PublishError::Name(infohash));
-        }
-        if is_new {
-            self.shared.parts.announce.track_alias(&open.swarm);
-            tracing::info!(%digest, %infohash, "blob published as a torrent");
-        }
-        self.shared.published.add(infohash, open.clone());
-        Ok(torrent)
-    }
-
-    /// Where a foreign client announces `torrent`: to the trackers that Eagle's members tell of its swarm, the owner first.
-    pub fn announce_urls(&self, torrent: &Torrent) -> Vec<String> {
-        let trackers = self.shared.parts.trackers.borrow().clone();
-        let owners = ring::order(&torrent.infohash().0, &trackers).into_iter().take(2);
-        owners.map(|url| format!("{}/announce", url.trim_end_matches('/'))).collect()
     }
 
     /// Lets as many ingests run as are fastest, until `shutdown`.

@@ -52,8 +52,8 @@ pub struct Taker {
 impl Taker {
     /// One that moves bytes of the blob of `swarm`, by whatever way. All of a blob share its part of a budget.
     pub fn new(swarm: SwarmId, priority: Priority) -> Self {
-        let [a, b, c, d, e, f, g, h, ..] = swarm.0;
-        Self { flow: u64::from_be_bytes([a, b, c, d, e, f, g, h]), priority }
+        let flow = swarm.0.first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
+        Self { flow, priority }
     }
 }
 

@@ -129,7 +129,7 @@ impl<'a> Filling<'a> {
                     if list.infohash.is_some_and(|infohash| swarm.set_alias(infohash)) {
                         self.parts.announce.track_alias(&swarm);
                     }
-                    self.flight.steer(swarm.clone(), list.layout);
+                    self.flight.steer(&swarm, list.layout);
                     self.swarm = Some(swarm);
                 }
                 Err(error) => {

@@ -116,7 +116,7 @@ impl Flight {
     }
 
     /// The swarm that readers steer.
-    pub(super) fn steer(&self, swarm: Swarm, layout: PieceLayout) {
+    pub(super) fn steer(&self, swarm: &Swarm, layout: PieceLayout) {
         // A flight joins one swarm only; a second call would change nothing.
         let _ = self.swarm.set((swarm.clone(), layout));
         // After it can be found by a promotion, so that none is missed.

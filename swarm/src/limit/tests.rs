@@ -1,3 +1,5 @@
+//! Budgets under load, in the time of a paused clock.
+
 use std::collections::VecDeque;
 
 use proptest::prelude::*;
@@ -27,10 +29,12 @@ async fn received(limits: &Arc<HostLimits>, takers: &[Taker], time: Duration) ->
             let limits = limits.clone();
             tokio::spawn(async move {
                 let mut taken = 0;
+                let mut tick = tokio::time::interval(Duration::from_millis(1));
                 while Instant::now() < end {
                     limits.take_down(taker, PORTION).await;
                     taken += PORTION;
-                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    tick.reset();
+                    tick.tick().await;
                 }
                 taken
             })
@@ -88,7 +92,7 @@ async fn without_a_limit_a_prefetch_trickles_while_a_pull_receives() {
     let trickle = usize::try_from(TRICKLE).unwrap();
     assert!((both[0] + both[1]).abs_diff(2 * trickle) < trickle / 4, "{both:?}");
     assert!(both[2] > 48 << 20, "{both:?}");
-    tokio::time::sleep(RECENT).await;
+    tokio::time::advance(RECENT).await;
     assert!(!limits.holds_down(back), "the pull is over");
 }
 
@@ -120,7 +124,9 @@ async fn whoever_gives_up_gives_its_turn_on() {
             tokio::spawn(async move { limits.take_up(front(number), 1 << 20).await })
         })
         .collect();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    // One has the turn by now, the others wait for it.
+    tokio::task::yield_now().await;
+    tokio::time::advance(Duration::from_millis(100)).await;
     for task in &tasks {
         task.abort();
     }
@@ -166,7 +172,7 @@ proptest! {
             for &(at, bytes) in &passed {
                 inside.push_back((at, bytes));
                 sum += bytes;
-                while inside.front().is_some_and(|(first, _)| at - *first >= window) {
+                while inside.front().is_some_and(|(first, _)| at.saturating_sub(*first) >= window) {
                     sum -= inside.pop_front().unwrap().1;
                 }
                 // What stands at the window's end passes at once: one portion.

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::assembly::{Arriving, Memory, Whole};
 use crate::engine::node::Node;
-use crate::limit::{HostLimits, Priority, Taker};
+use crate::limit::HostLimits;
 use crate::mesh::{Action, Input, Mesh, PieceSet, Start, Tuning};
 use crate::swarm::counts::Counts;
 use crate::swarm::link::{Link, LinkId};
@@ -29,6 +29,7 @@ use crate::verify::Job;
 
 mod act;
 mod members;
+mod receiver;
 
 pub(crate) use members::Refused;
 
@@ -155,17 +156,6 @@ impl State {
 
     pub(crate) fn limits(&self) -> &Arc<HostLimits> {
         &self.node.limits
-    }
-
-    /// How its connections receive; none if they receive no bytes of the blob, because it lacks nothing.
-    pub(crate) fn receiver(&self) -> Option<Taker> {
-        let background = self.background.load(Ordering::Relaxed);
-        let priority = if background { Priority::Background } else { Priority::Foreground };
-        (!self.settled.load(Ordering::Relaxed)).then(|| Taker::new(self.spec.id, priority))
-    }
-
-    pub(crate) fn set_priority(&self, priority: Priority) {
-        self.background.store(priority == Priority::Background, Ordering::Relaxed);
     }
 
     pub(crate) fn memory(&self) -> &Arc<Memory> {
