@@ -27,6 +27,7 @@ use eagle_core::swarm_id::{ClusterKey, PeerId};
 use eagle_core::wire::announce::Role;
 use eagle_runtime::context::Context;
 use eagle_runtime::members::{self, Members};
+use eagle_runtime::readiness::Readiness;
 use eagle_runtime::tasks::{TaskError, Tasks};
 use eagle_swarm::{AnnounceClient, AnnounceConfig, Engine, EngineConfig, EngineError, HostLimits};
 use tokio::net::TcpListener;
@@ -106,6 +107,9 @@ pub enum AgentError {
     Ended(#[source] TaskError),
 }
 
+/// An agent waits for a seeder's first word this long before it is ready all the same.
+const MEETING: Duration = Duration::from_secs(15);
+
 /// An agent that is listening.
 pub struct Agent {
     mirror: SocketAddr,
@@ -175,6 +179,7 @@ impl Agent {
         let seeders = Seeders::new(seeders, config.mirror.silent_seeder.0, &config.zone)
             .map_err(AgentError::Seeders)?;
         tasks.spawn("seeders", seeders.clone().watch(shutdown.clone()));
+        meet(seeders.clone(), context.readiness.clone(), &shutdown);
         tasks.spawn("zones", seeders.clone().learn_zones(shutdown.clone()));
         let given = Given { cache, engine, canary, held, seeders, trackers, metrics: metrics.clone() };
         let (mirror, mut tools) = build(&config, given, &throttle, &shutdown)?;
@@ -229,6 +234,18 @@ impl Agent {
         self.leaving.leave(ended.is_ok()).await;
         ended
     }
+}
+
+/// The agent is ready when a seeder has answered: in a cluster that is just being made, the first image would come from the
+/// registry to every node. Not for ever, since an agent without seeders still does no harm.
+fn meet(seeders: Seeders, readiness: Readiness, shutdown: &CancellationToken) {
+    readiness.set("seeders", false, "none has answered yet");
+    tokio::spawn(shutdown.clone().run_until_cancelled_owned(async move {
+        if tokio::time::timeout(MEETING, seeders.met()).await.is_err() {
+            tracing::warn!("no seeder has answered within {MEETING:?}: images come from their registries");
+        }
+        readiness.set("seeders", true, "");
+    }));
 }
 
 /// The node's own side of an agent.

@@ -37,6 +37,10 @@ const HEDGE: Duration = Duration::from_millis(200);
 /// every node. They are short, and each ends with the first.
 const HEDGES: usize = 8;
 
+/// The only seeder may be silent for so many times as long as one of several: it may be overloaded, and nobody else would
+/// keep the nodes from the registry.
+const ALONE: u32 = 5;
+
 /// All seeders of the cluster. Clones share everything.
 #[derive(Clone)]
 pub struct Seeders {
@@ -93,10 +97,14 @@ impl Seeders {
         let urls = shared.urls.borrow().clone();
         let mut known = shared.known.lock();
         if !Arc::ptr_eq(&urls, &known.0) {
+            // Without another seeder the registry is next, and every node would ask it.
+            let silence = if urls.len() == 1 { shared.silence * ALONE } else { shared.silence };
             let member = |url: &String| {
                 let before = known.1.iter().find(|member| member.url == *url).cloned();
-                let new = || Arc::new(Member::new(url.clone(), shared.silence, shared.attention.clone()));
-                before.unwrap_or_else(new)
+                let new = || Arc::new(Member::new(url.clone(), silence, shared.attention.clone()));
+                let member = before.unwrap_or_else(new);
+                member.may_be_silent(silence);
+                member
             };
             let members = urls.iter().map(member).collect();
             *known = (urls, members);
@@ -227,6 +235,7 @@ impl Seeders {
         F: Future<Output = Result<T, SeederError>>,
     {
         let mut failure = SeederError::None;
+        let all_lost = ranked.iter().all(|member| member.is_lost());
         for (place, member) in ranked.iter().enumerate() {
             let asked = Asked { client: self.client().clone(), seeder: member.url.clone() };
             let next = ranked.get(place + 1).filter(|_| is_hedged);
@@ -236,9 +245,17 @@ impl Seeders {
                     None => None,
                 }
             };
+            let question = async {
+                let ask = ask(asked);
+                if all_lost && member.is_refusing() {
+                    member.try_again(ask).await
+                } else {
+                    member.attend(ask).await
+                }
+            };
             let answer = tokio::select! {
                 biased;
-                answer = member.attend(ask(asked)) => answer,
+                answer = question => answer,
                 // Nothing: the next one does not have it, and the owner is waited for.
                 Some(first) = hedge => return Ok(first),
             };

@@ -9,8 +9,10 @@
 pub mod backoff;
 pub mod config;
 pub mod digest;
+pub mod fifo;
 pub mod name;
 pub mod oci;
+pub mod pace;
 pub mod piece;
 pub mod ports;
 pub mod range;

@@ -34,7 +34,7 @@ enum Bench {
     Store(store::Args),
     /// How fast a seeder takes a blob in, beside curl
     Ingest(ingest::Args),
-    /// One sender to one receiver over loopback: Eagle, beside nginx with curl
+    /// One sender to one receiver over loopback: Eagle, beside librqbit and nginx with curl
     Pair(pair::Args),
 }
 

@@ -5,12 +5,12 @@
 //! [`crate::kubernetes::fleet::Kubernetes`] is a whole cluster. What a scenario cannot say to all of them is not here.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use eagle::demo::image::{ImageSpec, Made};
+use eagle::demo::image::{self, ImageSpec, Made};
 use eagle_core::ring;
 use eagle_core::size::Rate;
 use tokio::net::{TcpListener, TcpStream};
@@ -166,6 +166,12 @@ pub(crate) fn order(key: &[u8], urls: &[String]) -> Vec<usize> {
 pub(crate) fn parts(seeders: usize, trackers: usize, agents: usize) -> impl Iterator<Item = Part> {
     let (trackers, seeders) = ((0..trackers).map(Part::Tracker), (0..seeders).map(Part::Seeder));
     std::iter::once(Part::Origin).chain(trackers).chain(seeders).chain((0..agents).map(Part::Agent))
+}
+
+/// Makes an image in the directory `layout`.
+pub(crate) async fn make(spec: &ImageSpec, layout: &Path) -> anyhow::Result<Made> {
+    let (spec, path) = (spec.clone(), layout.to_owned());
+    tokio::task::spawn_blocking(move || image::make(&spec, &path, "v1")).await?
 }
 
 /// The rate `bytes` a second.

@@ -3,14 +3,14 @@
 //!
 //! They have one network address among them and with Eagle's parts, and a port each. Not 127.0.0.1: Transmission takes no
 //! peer there.
-//!
-//! Deliberately not among them: librqbit, whose program would have to be built first, for minutes.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::program::{Program, free_port};
+use anyhow::ensure;
+
+use crate::program::{Program, free_port, release};
 
 /// libtorrent is a library: this makes it a program.
 const LIBTORRENT: &str = include_str!("foreign/libtorrent.py");
@@ -24,6 +24,8 @@ pub enum Client {
     Aria2,
     /// libtorrent-rasterbar, by its Python binding, of Debian.
     Libtorrent,
+    /// librqbit, by the example of `eagle-swarm`.
+    Librqbit,
 }
 
 impl Client {
@@ -69,7 +71,20 @@ impl Client {
                 command.arg(script).arg(torrent).arg(directory).arg(port.to_string());
                 command
             }
+            Self::Librqbit => {
+                let mut command = Command::new(librqbit()?);
+                command.arg(torrent).arg(directory).arg(port.to_string());
+                command
+            }
         };
         Ok(command)
     }
+}
+
+/// Where librqbit's program is: in the release build of the target directory that this very program is in.
+pub fn librqbit() -> anyhow::Result<PathBuf> {
+    let path = release()?.join("examples").join("librqbit");
+    let build = "cargo build --release -p eagle-swarm --example librqbit";
+    ensure!(path.is_file(), "no {}: run `{build}`", path.display());
+    Ok(path)
 }

@@ -121,6 +121,15 @@ impl Drop for Program {
     }
 }
 
+/// The directory of release builds, beside the build that this very program is of.
+pub fn release() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot tell where this program is")?;
+    // target/PROFILE/bench, or target/PROFILE/deps/TEST.
+    let folder = own.parent().context("a program without a directory")?;
+    let profile = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    Ok(profile.with_file_name("release"))
+}
+
 /// A TCP port that nobody uses now.
 pub fn free_port() -> anyhow::Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).context("no free port")?;

@@ -57,7 +57,7 @@ macro_rules! each {
     )*};
 }
 
-each!(transmission: Transmission, aria2: Aria2, libtorrent: Libtorrent);
+each!(transmission: Transmission, aria2: Aria2, libtorrent: Libtorrent, librqbit: Librqbit);
 
 /// Runs `test`, which is the test `name`, in a namespace of its own.
 fn in_namespace(name: &str, test: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {

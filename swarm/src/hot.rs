@@ -1,59 +1,35 @@
 //! Pieces just received or just sent, kept in memory: while a rollout runs, every piece is sent on to several peers
 //! within a second of its arrival, and none of these uploads needs the disk.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use eagle_core::fifo::Fifo;
 use eagle_core::swarm_id::SwarmId;
 use parking_lot::Mutex;
 
 use crate::assembly::Memory;
 
-type Key = (SwarmId, u32);
-
 /// A bounded cache of verified pieces; the oldest goes first.
 #[derive(Debug)]
 pub(crate) struct Hot {
-    bound: usize,
     memory: Arc<Memory>,
-    inner: Mutex<Inner>,
-}
-
-#[derive(Debug, Default)]
-struct Inner {
-    pieces: HashMap<Key, Bytes>,
-    order: VecDeque<Key>,
-    bytes: usize,
+    pieces: Mutex<Fifo<(SwarmId, u32)>>,
 }
 
 impl Hot {
     /// Keeps at most `bound` bytes; buffers go back to `memory`.
     pub(crate) fn new(bound: usize, memory: Arc<Memory>) -> Self {
-        Self { bound, memory, inner: Mutex::default() }
+        Self { memory, pieces: Mutex::new(Fifo::new(bound)) }
     }
 
     pub(crate) fn get(&self, swarm: SwarmId, piece: u32) -> Option<Bytes> {
-        self.inner.lock().pieces.get(&(swarm, piece)).cloned()
+        self.pieces.lock().get(&(swarm, piece))
     }
 
     pub(crate) fn insert(&self, swarm: SwarmId, piece: u32, bytes: Bytes) {
-        let mut inner = self.inner.lock();
-        let mut evicted = Vec::new();
-        inner.bytes += bytes.len();
-        match inner.pieces.insert((swarm, piece), bytes) {
-            Some(former) => inner.bytes -= former.len(),
-            None => inner.order.push_back((swarm, piece)),
-        }
-        while inner.bytes > self.bound {
-            let Some(key) = inner.order.pop_front() else { break };
-            if let Some(bytes) = inner.pieces.remove(&key) {
-                inner.bytes -= bytes.len();
-                evicted.push(bytes);
-            }
-        }
-        drop(inner);
-        for bytes in evicted {
+        let gone = self.pieces.lock().insert((swarm, piece), bytes);
+        for bytes in gone {
             if let Ok(buffer) = bytes.try_into_mut() {
                 self.memory.recycle(buffer);
             }
@@ -62,7 +38,7 @@ impl Hot {
 
     /// Lets go of everything.
     pub(crate) fn clear(&self) {
-        *self.inner.lock() = Inner::default();
+        self.pieces.lock().clear();
         self.memory.clear();
     }
 }

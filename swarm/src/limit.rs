@@ -1,6 +1,6 @@
 //! The host-level limits: one budget up and one down for the whole node, across all swarms and all other blob traffic.
 //!
-//! GCRA by the `governor` crate. Whoever wants to move bytes takes them from the budget and waits its turn, in portions of
+//! The arithmetic is `core::pace`. Whoever wants to move bytes takes them from the budget and waits its turn, in portions of
 //! at most [`PORTION`]; whose turn it is, fairly among blobs and the foreground first, is decided by [`turns`].
 //!
 //! Without a download limit the link itself is the budget, and only those who take can be held back: while the foreground

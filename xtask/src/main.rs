@@ -79,6 +79,9 @@ fn bench(args: &[String]) -> anyhow::Result<()> {
         let fixed = ["run", "--release", "--quiet", "--package", "eagle-tracker", "--example", "load", "--"];
         return run::cargo(&[&fixed[..], rest].concat());
     }
+    if args.first() == Some(&"pair") {
+        test::librqbit()?;
+    }
     run::cargo(&["build", "--release", "--quiet", "--package", "eagle"])?;
     let fixed = ["run", "--release", "--quiet", "--package", "eagle-kind-tests", "--bin", "bench", "--"];
     run::cargo(&[&fixed[..], &args].concat())

@@ -51,6 +51,8 @@ pub(super) struct Health {
     heads: usize,
     streams: usize,
     is_lost: bool,
+    // Lost because it took no connection, which asking again finds out at once; not because it is silent.
+    is_refusing: bool,
     // Something went wrong that a ping can explain.
     is_suspect: bool,
     heard: Instant,
@@ -63,12 +65,12 @@ pub(super) struct Health {
 impl Health {
     /// Well until it is seen otherwise; lost when a ping is unanswered for `silence`.
     pub(super) fn new(silence: Duration, now: Instant) -> Self {
-        let looks = silence.as_millis().div_ceil(LOOK.as_millis());
         Self {
-            patience: u32::try_from(looks).unwrap_or(u32::MAX).max(1),
+            patience: looks(silence),
             heads: 0,
             streams: 0,
             is_lost: false,
+            is_refusing: false,
             is_suspect: false,
             heard: now,
             wanted: now,
@@ -77,9 +79,19 @@ impl Health {
         }
     }
 
+    /// From now on it is lost when a ping is unanswered for `silence`.
+    pub(super) fn may_be_silent(&mut self, silence: Duration) {
+        self.patience = looks(silence);
+    }
+
     /// Whether it is lost.
     pub(super) fn is_lost(&self) -> bool {
         self.is_lost
+    }
+
+    /// Whether it is lost because it takes no connection.
+    pub(super) fn is_refusing(&self) -> bool {
+        self.is_lost && self.is_refusing
     }
 
     /// Whether it is to be looked at.
@@ -126,7 +138,7 @@ impl Health {
 
     /// No connection to it can be had. Whether it is lost only now.
     pub(super) fn refused(&mut self) -> bool {
-        self.is_suspect = false;
+        (self.is_suspect, self.is_refusing) = (false, true);
         !std::mem::replace(&mut self.is_lost, true)
     }
 
@@ -147,7 +159,7 @@ impl Health {
             if *looks < self.patience || self.is_lost {
                 return None;
             }
-            self.is_lost = true;
+            (self.is_lost, self.is_refusing) = (true, false);
             return Some(Order::Lose);
         }
         if self.is_due(now) {
@@ -173,6 +185,12 @@ impl Health {
         };
         self.is_suspect || is_quiet
     }
+}
+
+/// The looks in which a ping may be unanswered for `silence`.
+fn looks(silence: Duration) -> u32 {
+    let looks = silence.as_millis().div_ceil(LOOK.as_millis());
+    u32::try_from(looks).unwrap_or(u32::MAX).max(1)
 }
 
 #[cfg(test)]

@@ -9,9 +9,12 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::health::{Health, Order, Waits};
+
+/// A seeder that is tried although it is lost has so long: a runtime is answered within 0.8 s.
+const AT_ONCE: Duration = Duration::from_millis(500);
 
 /// See the module.
 #[derive(Debug)]
@@ -27,6 +30,11 @@ impl Member {
     pub(super) fn new(url: String, silence: Duration, attention: Arc<Notify>) -> Self {
         let health = Mutex::new(Health::new(silence, Instant::now()));
         Self { url, health, lost: watch::Sender::new(false), attention }
+    }
+
+    /// From now on it is lost when a ping is unanswered for so long.
+    pub(super) fn may_be_silent(&self, silence: Duration) {
+        self.health.lock().may_be_silent(silence);
     }
 
     pub(super) fn is_lost(&self) -> bool {
@@ -108,6 +116,24 @@ impl Member {
             // The sender lives in `self`.
             _ = lost.wait_for(|lost| *lost) => Err(SeederError::Lost),
         };
+        self.note(answer.as_ref().err());
+        answer
+    }
+
+    /// Whether it is lost because it takes no connection.
+    pub(super) fn is_refusing(&self) -> bool {
+        self.health.lock().is_refusing()
+    }
+
+    /// What it answers to `ask`, although it is lost, if it does so at once: when all seeders are, one that took no connection
+    /// may just have come up, and the alternative is the registry.
+    pub(super) async fn try_again<T>(
+        &self,
+        ask: impl Future<Output = Result<T, SeederError>>,
+    ) -> Result<T, SeederError> {
+        self.health.lock().wanted(Instant::now());
+        self.attention.notify_one();
+        let answer = timeout(AT_ONCE, ask).await.unwrap_or(Err(SeederError::Lost));
         self.note(answer.as_ref().err());
         answer
     }

@@ -304,3 +304,13 @@ async fn members_that_stay_keep_their_standing() {
     tell.send_replace(Arc::from([]));
     assert!(matches!(seeders.blob_size(&repository(), &Digest::of(b"x")).await, Err(SeederError::None)));
 }
+
+#[tokio::test]
+async fn a_seeder_is_met_when_one_answers() {
+    let world = World::new(Mode::Frozen, Mode::Answers(200), false).await;
+    tokio::time::timeout(DEADLINE, world.seeders.met()).await.expect("one answers");
+    let (_tell, nobody) = watch::channel::<Arc<[String]>>(Arc::from([]));
+    tokio::time::timeout(DEADLINE, Seeders::new(nobody, DEADLINE, "").unwrap().met())
+        .await
+        .expect("there are none");
+}

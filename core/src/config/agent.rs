@@ -57,7 +57,7 @@ pub struct Mirror {
     /// A blob that makes no progress for this long is continued from the next source.
     pub stall_timeout: Period,
     /// A seeder that answers nothing at all for this long, not even a ping, is passed over until it does; one that waits for
-    /// a slow registry answers pings.
+    /// a slow registry answers pings. The only seeder has five times as long.
     pub silent_seeder: Period,
     /// Blobs shorter than this come from the seeder in one answer instead of through a swarm.
     pub small_blob: crate::size::ByteSize,

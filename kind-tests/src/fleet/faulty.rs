@@ -5,13 +5,14 @@
 
 use std::path::Path;
 
+use eagle::demo::image::ImageSpec;
 use eagle_blobs::origin::fake::{FakeRegistry, Fault, Options};
 use eagle_core::config::section;
 use eagle_core::digest::Digest;
 use eagle_core::size::Rate;
 use tokio::net::TcpListener;
 
-use super::Traffic;
+use super::{Image, Traffic, make};
 
 /// Its name in image references. It does not resolve: where it is, is configuration.
 pub const FAULTY: &str = "faulty.test";
@@ -43,10 +44,13 @@ impl Faulty {
         self.registry.registry(FAULTY)
     }
 
-    /// Adds everything in `layout` to `repository`. The files must stay.
-    pub fn add_layout(&self, repository: &str, layout: &Path) -> std::io::Result<()> {
-        self.registry.add_layout(repository, layout)?;
-        self.blobs.add_layout(repository, layout)
+    /// Makes an image in `directory`, where its files must stay, and has it as `name`:v1.
+    pub async fn publish(&self, spec: &ImageSpec, name: &str, directory: &Path) -> anyhow::Result<Image> {
+        let layout = directory.join(name);
+        let made = make(spec, &layout).await?;
+        self.registry.add_layout(name, &layout)?;
+        self.blobs.add_layout(name, &layout)?;
+        Ok(Image { reference: format!("{FAULTY}/{name}:v1"), made })
     }
 
     /// Bytes in a blob that it has.

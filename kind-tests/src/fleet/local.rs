@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use eagle::demo::image::{self, ImageSpec, Made};
+use eagle::demo::image::ImageSpec;
 use eagle::demo::runtime::{Runtime, Seen};
 use eagle_blobs::origin::fake::{FakeRegistry, Options};
 use eagle_core::config::agent::AgentConfig;
+use eagle_core::config::period::Period;
 use eagle_core::config::section::{Limits, Origin};
 use eagle_core::config::seeder::SeederConfig;
 use eagle_core::config::tracker::TrackerConfig;
@@ -23,9 +24,9 @@ use eagle_core::size::ByteSize;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::faulty::{FAULTY, Faulty};
+use super::faulty::Faulty;
 use super::{
-    Fleet, Image, KEY, LINK, NODES, ORIGIN_LINK, Part, QUOTA, REGISTRY, SEEDERS, TRACKERS, Traffic,
+    Fleet, Image, KEY, LINK, NODES, ORIGIN_LINK, Part, QUOTA, REGISTRY, SEEDERS, TRACKERS, Traffic, make,
     metric_in, parts, rate,
 };
 use host::Host;
@@ -36,6 +37,9 @@ mod member;
 
 /// A reserve that no disk can hold: nothing more is taken in.
 const FULL: ByteSize = ByteSize(1 << 60);
+
+/// More nodes than this are a crowd.
+const CROWD: usize = 16;
 
 /// How many of each there are, and how much they keep.
 #[derive(Clone, Copy, Debug)]
@@ -136,6 +140,10 @@ impl Local {
             let mut config = common.agent(number);
             config.cache.directory = directory.path().join(&config.node);
             config.cache.quota = ByteSize(size.agent_quota);
+            if size.nodes > CROWD {
+                // Dozens of nodes in one process keep the seeder from its processor for longer than machines do.
+                config.mirror.silent_seeder = Period::secs(5);
+            }
             nodes.push(Node::start(config, &hosts).await?);
         }
         Ok(Self {
@@ -176,13 +184,6 @@ impl Local {
             tasks += member.tasks().await;
         }
         tasks
-    }
-
-    async fn make(&self, spec: &ImageSpec, name: &str) -> anyhow::Result<(Made, PathBuf)> {
-        let layout = self.directory.path().join("images").join(name);
-        let (spec, path) = (spec.clone(), layout.clone());
-        let made = tokio::task::spawn_blocking(move || image::make(&spec, &path, "v1")).await??;
-        Ok((made, layout))
     }
 }
 
@@ -234,15 +235,14 @@ impl Node {
 #[async_trait(?Send)]
 impl Fleet for Local {
     async fn publish(&self, spec: &ImageSpec, name: &str) -> anyhow::Result<Image> {
-        let (made, layout) = self.make(spec, name).await?;
+        let layout = self.directory.path().join("images").join(name);
+        let made = make(spec, &layout).await?;
         self.registry.add_layout(name, &layout)?;
         Ok(Image { reference: format!("{REGISTRY}/{name}:v1"), made })
     }
 
     async fn publish_faulty(&self, spec: &ImageSpec, name: &str) -> anyhow::Result<Image> {
-        let (made, layout) = self.make(spec, name).await?;
-        self.faulty.add_layout(name, &layout)?;
-        Ok(Image { reference: format!("{FAULTY}/{name}:v1"), made })
+        self.faulty.publish(spec, name, &self.directory.path().join("faulty")).await
     }
 
     fn faulty(&self) -> &Faulty {

@@ -30,7 +30,7 @@ use crate::netns::process::Process;
 use crate::netns::registry::Registry;
 use crate::netns::server::Server;
 use crate::wait::{until, wait};
-use ::eagle::demo::image::{self, ImageSpec};
+use ::eagle::demo::image::ImageSpec;
 
 /// The label by which Pods find the nodes that are for them.
 const ROLE: &str = "eagle-test/role";
@@ -224,11 +224,7 @@ impl Fleet for Kubernetes {
     }
 
     async fn publish_faulty(&self, spec: &ImageSpec, name: &str) -> anyhow::Result<Image> {
-        let layout = self.cluster.site.place.directory().join("faulty").join(name);
-        let (spec, path) = (spec.clone(), layout.clone());
-        let made = tokio::task::spawn_blocking(move || image::make(&spec, &path, "v1")).await??;
-        self.faulty.add_layout(name, &layout)?;
-        Ok(Image { reference: format!("{FAULTY}/{name}:v1"), made })
+        self.faulty.publish(spec, name, &self.cluster.site.place.directory().join("faulty")).await
     }
 
     fn faulty(&self) -> &Faulty {

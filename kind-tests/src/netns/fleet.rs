@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use ::eagle::demo::image::{self, ImageSpec};
+use ::eagle::demo::image::ImageSpec;
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
 use eagle_core::config::section::Origin;
@@ -21,7 +21,7 @@ use super::network::Namespace;
 use super::process::Process;
 use super::registry::Registry;
 use super::site::{Settings, Site};
-use crate::fleet::faulty::{FAULTY, Faulty};
+use crate::fleet::faulty::Faulty;
 use crate::fleet::{
     Fleet, Image, LINK, NODES, ORIGIN_LINK, Part, QUOTA, SEEDERS, TRACKERS, Traffic, parts, rate,
 };
@@ -129,11 +129,7 @@ impl Fleet for Netns {
     }
 
     async fn publish_faulty(&self, spec: &ImageSpec, name: &str) -> anyhow::Result<Image> {
-        let layout = self.site.place.directory().join("faulty").join(name);
-        let (spec, path) = (spec.clone(), layout.clone());
-        let made = tokio::task::spawn_blocking(move || image::make(&spec, &path, "v1")).await??;
-        self.faulty.add_layout(name, &layout)?;
-        Ok(Image { reference: format!("{FAULTY}/{name}:v1"), made })
+        self.faulty.publish(spec, name, &self.site.place.directory().join("faulty")).await
     }
 
     fn faulty(&self) -> &Faulty {

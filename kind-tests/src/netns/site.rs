@@ -9,8 +9,8 @@ use super::network::{Namespace, Network};
 use super::place::Place;
 use super::registry::Registry;
 use super::software::Software;
-use crate::fleet::{Image, REGISTRY};
-use ::eagle::demo::image::{self, ImageSpec};
+use crate::fleet::{Image, REGISTRY, make};
+use ::eagle::demo::image::ImageSpec;
 
 /// What a site is like.
 #[derive(Clone, Debug)]
@@ -76,8 +76,7 @@ impl Site {
     /// Makes an image and pushes it as `name`:v1.
     pub async fn publish(&self, spec: &ImageSpec, name: &str) -> anyhow::Result<Image> {
         let layout = tempfile::tempdir_in(self.place.directory())?;
-        let (spec, path) = (spec.clone(), layout.path().to_owned());
-        let made = tokio::task::spawn_blocking(move || image::make(&spec, &path, "v1")).await??;
+        let made = make(spec, layout.path()).await?;
         self.registry.push(layout.path(), &made, name, "v1").await?;
         Ok(Image { reference: format!("{REGISTRY}/{name}:v1"), made })
     }

@@ -200,7 +200,8 @@ async fn hit(fleet: &dyn Fleet, bytes: u64, parts: Vec<Part>, blow: Blow) -> any
 pub(super) async fn quarter(fleet: &dyn Fleet, node: usize, bytes: u64) -> anyhow::Result<()> {
     let already = fleet.received(node);
     let received = wait(PATIENCE, "a quarter of what is pulled", async || {
-        let received = fleet.received(node) - already;
+        // What was removed before may go only now.
+        let received = fleet.received(node).saturating_sub(already);
         Ok((received >= bytes / 4).then_some(received))
     })
     .await?;

@@ -63,7 +63,7 @@ pub async fn late(fleet: &dyn Fleet) -> anyhow::Result<()> {
     let before = bytes(fleet, last).await?;
     let joins = async {
         wait(PATIENCE, "half of the image", async || {
-            Ok((fleet.received(0) - already >= image.made.bytes / 2).then_some(()))
+            Ok((fleet.received(0).saturating_sub(already) >= image.made.bytes / 2).then_some(()))
         })
         .await?;
         fleet.pull(last, &image).await

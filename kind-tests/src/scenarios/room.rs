@@ -72,11 +72,11 @@ pub async fn disk_fills_half_way(fleet: &dyn Fleet) -> anyhow::Result<()> {
     let already = fleet.received(node);
     let fills = async {
         wait(PATIENCE, "a quarter of the layer", async || {
-            Ok((fleet.received(node) - already >= image.made.bytes / 4).then_some(()))
+            Ok((fleet.received(node).saturating_sub(already) >= image.made.bytes / 4).then_some(()))
         })
         .await?;
         ensure!(
-            fleet.received(node) - already < image.made.bytes,
+            fleet.received(node).saturating_sub(already) < image.made.bytes,
             "the pull was over before the disk was full"
         );
         fleet.fill_disk(Part::Agent(node)).await

@@ -2,7 +2,7 @@
 //! before anything is measured; the agent gets it out of the swarm.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,8 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(super) struct Pair {
     tracker: Part,
     seeder: Part,
+    /// The blob's, as a file.
+    pub(super) torrent: PathBuf,
 }
 
 struct Part {
@@ -63,8 +65,9 @@ impl Pair {
             let answer = get(seeder.address, &path, None).await?;
             Ok(Some(answer).filter(|answer| answer.status != StatusCode::SERVICE_UNAVAILABLE))
         });
-        had.await?.expect(StatusCode::OK)?;
-        Ok(Self { tracker, seeder })
+        let torrent = bed.directory.path().join("blob.torrent");
+        std::fs::write(&torrent, had.await?.expect(StatusCode::OK)?.body)?;
+        Ok(Self { tracker, seeder, torrent })
     }
 
     /// A new agent brings the blob into its store.

@@ -1,9 +1,11 @@
 //! One of Eagle's parts on a host of its own, with what it needs to come back as it was.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use eagle_agent::Agent;
+use eagle_blobs::cache::OpenError;
 use eagle_core::config::agent::AgentConfig;
 use eagle_core::config::section::Cache;
 use eagle_core::config::seeder::SeederConfig;
@@ -14,6 +16,11 @@ use eagle_tracker::Tracker;
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::host::Host;
+use crate::wait::until;
+
+/// Longest wait until what a part held is free after its end: a concurrent map inside of it drops its values a while later.
+/// (When a process ends, that is at once.)
+const FREED: Duration = Duration::from_secs(20);
 
 /// A part's configuration.
 #[derive(Clone)]
@@ -71,7 +78,14 @@ impl Member {
         let mut running = self.running.lock().await;
         if running.is_none() {
             let config = self.config.lock().await.clone();
-            *running = Some(start(&self.name, config).await?.0);
+            let started = until(FREED, "its directory to be free", Duration::from_millis(100), async || {
+                match start(&self.name, config.clone()).await {
+                    Ok((started, ..)) => Ok(Some(started)),
+                    Err(error) if is_locked(&error) => Ok(None),
+                    Err(error) => Err(error),
+                }
+            });
+            *running = Some(started.await?);
         }
         Ok(())
     }
@@ -116,6 +130,11 @@ impl Member {
         let running = MutexGuard::try_map(self.running.lock().await, Option::as_mut);
         running.map_err(|_| anyhow::anyhow!("the {} was ended", self.name))
     }
+}
+
+/// Whether somebody has the directory still.
+fn is_locked(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(OpenError::Locked(_))))
 }
 
 /// Starts a part; its configuration with the ports that it was given, and where it answers HTTP.
