@@ -3,8 +3,9 @@
 //! The arithmetic is `core::pace`. Whoever wants to move bytes takes them from the budget and waits its turn, in portions of
 //! at most [`PORTION`]; whose turn it is, fairly among blobs and the foreground first, is decided by [`turns`].
 //!
-//! Without a download limit the link itself is the budget, and only those who take can be held back: while the foreground
-//! receives, the background together takes at most [`TRICKLE`] bytes a second. See docs/adr/0018.
+//! While the foreground receives, the background together is held back to a sixteenth of the download limit, or to
+//! [`TRICKLE`] bytes a second where none is set. That a turn is the foreground's when it waits would not be enough: a pull
+//! over a single connection does not wait while it reads. See docs/adr/0018.
 //!
 //! Deliberately not here: limits of a single swarm; who is in the foreground, which the owner of a swarm says.
 
@@ -17,13 +18,14 @@ use std::time::Duration;
 
 use eagle_core::size::Rate;
 use eagle_core::swarm_id::SwarmId;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use budget::Budget;
+use turns::BACKGROUND;
 
 /// Most bytes that a taker gets before the next one's turn.
 pub const PORTION: usize = 64 * 1024;
-/// What the background may receive while the foreground does and no limit is set, bytes a second: 3 % of a gigabit, enough
+/// What the background may receive while the foreground does and no download limit is set, bytes a second: 3 % of a gigabit, enough
 /// for a piece of the largest size every second, so that no fetch looks stalled.
 const TRICKLE: u64 = 4 << 20;
 /// The foreground counts as receiving for this long after its last bytes: longer than a round trip and a piece's
@@ -55,6 +57,11 @@ impl Taker {
         let flow = swarm.0.first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
         Self { flow, priority }
     }
+
+    /// How urgent its bytes are.
+    pub fn priority(self) -> Priority {
+        self.priority
+    }
 }
 
 /// The node's two budgets. Unlimited ones cost nothing.
@@ -78,7 +85,6 @@ impl HostLimits {
             started: Instant::now(),
             heard: AtomicU64::new(NEVER),
         };
-        limits.trickle.set(Rate::per_second(TRICKLE));
         limits.set(up, down);
         limits
     }
@@ -92,6 +98,7 @@ impl HostLimits {
     pub fn set(&self, up: Rate, down: Rate) {
         self.up.set(up);
         self.down.set(down);
+        self.trickle.set(Rate::per_second(down.0.map_or(TRICKLE, |down| (down.get() / BACKGROUND).max(1))));
     }
 
     /// Bytes per second that may be sent; 0 = no limit.
@@ -111,31 +118,34 @@ impl HostLimits {
 
     /// Waits until `bytes` more may be received (or, called after receiving them, until the next may be).
     pub async fn take_down(&self, taker: Taker, bytes: usize) {
-        self.hear(taker);
-        if self.download() > 0 {
-            self.down.take(taker, bytes).await;
-        } else if self.is_held(taker) {
-            self.trickle.take(taker, bytes).await;
+        if taker.priority == Priority::Foreground {
+            self.heard.store(self.millis(), Ordering::Relaxed);
+        } else if self.held_for().is_some() {
+            tokio::select! {
+                () = self.trickle.take(taker, bytes) => {}
+                () = self.silence() => {}
+            }
         }
+        self.down.take(taker, bytes).await;
     }
 
     /// Whether `taker` should receive in small steps, because [`Self::take_down`] may make it wait.
     pub fn holds_down(&self, taker: Taker) -> bool {
-        self.download() > 0 || self.is_held(taker)
+        self.download() > 0 || (taker.priority == Priority::Background && self.held_for().is_some())
     }
 
-    fn hear(&self, taker: Taker) {
-        if taker.priority == Priority::Foreground {
-            self.heard.store(self.millis(), Ordering::Relaxed);
-        }
-    }
-
-    /// Whether `taker` gives way to somebody.
-    fn is_held(&self, taker: Taker) -> bool {
+    /// How much longer the background gives way, if the foreground receives nothing more.
+    fn held_for(&self) -> Option<Duration> {
         let heard = self.heard.load(Ordering::Relaxed);
-        taker.priority == Priority::Background
-            && heard != NEVER
-            && u128::from(self.millis().saturating_sub(heard)) < RECENT.as_millis()
+        let quiet = Duration::from_millis(self.millis().saturating_sub(heard));
+        if heard == NEVER { None } else { RECENT.checked_sub(quiet).filter(|left| !left.is_zero()) }
+    }
+
+    /// Waits until the foreground receives nothing.
+    async fn silence(&self) {
+        while let Some(wait) = self.held_for() {
+            sleep(wait).await;
+        }
     }
 
     fn millis(&self) -> u64 {

@@ -108,22 +108,22 @@ impl Budget {
         }
     }
 
-    /// Waits until a portion may pass. Only ever called by whoever has the turn.
+    /// Waits until a portion may pass. Only ever called by whoever has the turn; given up, it takes nothing more.
     async fn pass(&self, portion: usize) {
-        self.waiting.lock().odd += portion;
+        let mut left = self.waiting.lock().odd + portion;
         loop {
             let changed = self.changed.notified();
             let Some(pace) = self.pace.load_full() else {
-                self.waiting.lock().odd = 0;
-                return;
+                left = 0;
+                break;
             };
-            let passed = pace.pass(&mut self.waiting.lock().odd);
-            match passed {
-                Ok(()) => return,
+            match pace.pass(&mut left) {
+                Ok(()) => break,
                 // Ends early when the limit changes.
                 Err(wait) => drop(timeout(wait, changed).await),
             }
         }
+        self.waiting.lock().odd = left;
     }
 }
 

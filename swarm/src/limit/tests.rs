@@ -82,6 +82,27 @@ async fn a_prefetch_leaves_a_limited_link_to_the_pull_that_waits() {
     assert!(alone.iter().sum::<usize>() > 31 << 20, "alone it has all");
 }
 
+/// It does not wait while it reads, and the turn is then nobody's in the foreground.
+#[tokio::test(start_paused = true)]
+async fn a_pull_over_a_single_connection_goes_first_too() {
+    let limits = Arc::new(HostLimits::new(Rate::NONE, Rate::per_second(16 << 20)));
+    let mut takers = vec![taker(1, Priority::Background); 20];
+    takers.push(front(2));
+    let both = received(&limits, &takers, Duration::from_secs(2)).await;
+    assert!(both[20] > 24 << 20, "{} of 32 MiB", both[20]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_prefetch_goes_on_at_full_speed_as_soon_as_the_pull_is_over() {
+    let limits = Arc::new(HostLimits::new(Rate::NONE, Rate::per_second(1 << 20)));
+    limits.take_down(front(2), PORTION).await;
+    let began = Instant::now();
+    let all = received(&limits, &[taker(1, Priority::Background); 20], Duration::from_secs(4)).await;
+    let (bytes, took) = (all.iter().sum::<usize>(), began.elapsed());
+    // What was held back until then is not owed afterwards.
+    assert!(bytes > 3 << 20 && took < Duration::from_secs(6), "{bytes} bytes in {took:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_a_limit_a_prefetch_trickles_while_a_pull_receives() {
     let limits = Arc::new(HostLimits::unlimited());

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::assembly::{Arriving, Memory, Whole};
 use crate::engine::node::Node;
-use crate::limit::HostLimits;
+use crate::limit::{HostLimits, Priority};
 use crate::mesh::{Action, Input, Mesh, PieceSet, Start, Tuning};
 use crate::swarm::counts::Counts;
 use crate::swarm::link::{Link, LinkId};
@@ -51,7 +51,7 @@ pub(crate) struct State {
     replicates: AtomicBool,
     left: CancellationToken,
     alias: OnceLock<SwarmId>,
-    background: AtomicBool,
+    priority: watch::Sender<Priority>,
     // It has all pieces, or gets them some other way.
     settled: AtomicBool,
 }
@@ -126,7 +126,7 @@ impl State {
             replicates: AtomicBool::new(false),
             left: CancellationToken::new(),
             alias: OnceLock::new(),
-            background: AtomicBool::new(false),
+            priority: watch::Sender::new(Priority::Foreground),
             settled: AtomicBool::new(spec.seeding || verified == spec.layout.pieces()),
             node,
         })

@@ -119,7 +119,7 @@ impl<'a> Inbox<'a> {
             let count = tokio::time::timeout(patience, read).await.map_err(|_| LinkError::Idle)??;
             self.deliver()?;
             if let Some(taker) = taker {
-                self.state.limits().take_down(taker, count).await;
+                self.state.pay(taker, count).await;
             }
         }
     }

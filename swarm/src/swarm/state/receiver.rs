@@ -10,12 +10,25 @@ use crate::limit::{Priority, Taker};
 impl State {
     /// How its connections receive; none if they receive no bytes of the blob, because it lacks nothing.
     pub(crate) fn receiver(&self) -> Option<Taker> {
-        let background = self.background.load(Ordering::Relaxed);
-        let priority = if background { Priority::Background } else { Priority::Foreground };
-        (!self.settled.load(Ordering::Relaxed)).then(|| Taker::new(self.spec.id, priority))
+        let lacks = !self.settled.load(Ordering::Relaxed);
+        lacks.then(|| Taker::new(self.spec.id, *self.priority.borrow()))
+    }
+
+    /// Waits until `bytes`, which `taker` has received, are paid for. What turns urgent meanwhile waits with the urgent.
+    pub(crate) async fn pay(&self, taker: Taker, bytes: usize) {
+        if taker.priority() == Priority::Foreground {
+            return self.limits().take_down(taker, bytes).await;
+        }
+        let mut priority = self.priority.subscribe();
+        tokio::select! {
+            () = self.limits().take_down(taker, bytes) => {}
+            _ = priority.wait_for(|priority| *priority == Priority::Foreground) => {
+                self.limits().take_down(Taker::new(self.spec.id, Priority::Foreground), bytes).await;
+            }
+        }
     }
 
     pub(crate) fn set_priority(&self, priority: Priority) {
-        self.background.store(priority == Priority::Background, Ordering::Relaxed);
+        self.priority.send_replace(priority);
     }
 }
