@@ -238,7 +238,8 @@ impl Fetcher {
         let (this, driven) = (self.clone(), flight.clone());
         let shutdown = self.shared.parts.shutdown.clone();
         tokio::spawn(async move {
-            if shutdown.run_until_cancelled(this.drive(&driven)).await.is_none() {
+            // It is large, and moves before it runs.
+            if shutdown.run_until_cancelled(Box::pin(this.drive(&driven))).await.is_none() {
                 driven.finish(Err(Arc::new(Failure::Shutdown)));
             }
         });

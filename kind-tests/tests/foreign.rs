@@ -108,8 +108,8 @@ impl World {
 
         let config = TrackerConfig { listen: any_port(), interval_s: 2, ..TrackerConfig::default() };
         let tracker = Tracker::start(&config, &context)?;
-        let mut config = SeederConfig::default();
-        config.trackers = vec![format!("http://{}", tracker.address())];
+        let trackers = vec![format!("http://{}", tracker.address())];
+        let mut config = SeederConfig { trackers, ..SeederConfig::default() };
         (config.api.listen, config.peer.listen) = (any_port(), any_port());
         (config.cache.directory, config.cache.min_free) = (directory.path().join("seeder"), ByteSize(0));
         config.origin.registries = vec![registry.registry("r.test")];
@@ -166,7 +166,7 @@ impl World {
             agent.fetcher().bring(&self.repository, &self.digest, Priority::Foreground),
         );
         brought.await.context("the blob did not reach the agent in time").flatten_with(&running)?;
-        let from_peers = self.from_peers()?;
+        let from_peers = self.bytes_from_peers()?;
         ensure!(
             from_peers >= SIZE as u64 / 2,
             "the agent has {from_peers} of {SIZE} bytes from the client, which says: {}",
@@ -177,9 +177,9 @@ impl World {
 
     /// An agent that has nobody but the swarm: no registry, and a seeder that it is not sent to over HTTP.
     async fn agent(&self) -> anyhow::Result<Agent> {
-        let mut config = AgentConfig::default();
-        config.trackers = vec![format!("http://{}", self.tracker.address())];
-        config.seeders = vec![format!("http://{}", self.seeder.api_address())];
+        let trackers = vec![format!("http://{}", self.tracker.address())];
+        let seeders = vec![format!("http://{}", self.seeder.api_address())];
+        let mut config = AgentConfig { trackers, seeders, ..AgentConfig::default() };
         (config.mirror.listen, config.peer.listen) = (any_port(), any_port());
         config.mirror.stall_timeout = Period::secs(PATIENCE.as_secs());
         (config.cache.directory, config.cache.min_free) = (self.directory.path().join("agent"), ByteSize(0));
@@ -189,14 +189,14 @@ impl World {
     /// Complete members of the standard swarm, as its tracker tells anybody (BEP 48).
     async fn complete(&self) -> anyhow::Result<u64> {
         let infohash = infohash(&self.torrent)?;
-        let escaped: String = infohash.iter().map(|byte| format!("%{byte:02x}")).collect();
+        let escaped = infohash.map(|byte| format!("%{byte:02x}")).concat();
         let scraped = get(self.tracker.address(), &format!("/scrape?info_hash={escaped}")).await?;
         let text = String::from_utf8_lossy(&scraped);
         let number = text.split("8:completei").nth(1).and_then(|rest| rest.split('e').next());
         number.context("a scrape without a count")?.parse().context("a count that is no number")
     }
 
-    fn from_peers(&self) -> anyhow::Result<u64> {
+    fn bytes_from_peers(&self) -> anyhow::Result<u64> {
         let metrics = self.context.metrics.encode()?;
         let name = "eagle_agent_blob_bytes_total{source=\"peers\"} ";
         let value = metrics.lines().find_map(|line| line.strip_prefix(name)).context("no such metric")?;

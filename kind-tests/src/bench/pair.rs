@@ -117,7 +117,7 @@ impl Bed {
     /// A new directory.
     fn folder(&self, name: &str) -> anyhow::Result<PathBuf> {
         let folder = self.directory.path().join(name);
-        if folder.exists() {
+        if folder.try_exists()? {
             std::fs::remove_dir_all(&folder)?;
         }
         std::fs::create_dir_all(&folder)?;

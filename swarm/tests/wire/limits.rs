@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use eagle_core::ports::Pieces as _;
 use eagle_core::size::Rate;
 use eagle_core::wire::announce::Role;
 use eagle_swarm::memory::MemoryPieces;

@@ -24,7 +24,7 @@ use crate::program::{Program, free_address};
 use crate::wait::until;
 
 /// Longest wait for a part to be ready, and for a transfer.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_mins(5);
 /// Progress is looked at this often: 2 % of a second, and too seldom to cost the agent anything.
 const LOOK: Duration = Duration::from_millis(20);
 

@@ -11,7 +11,7 @@ use crate::program::{Program, free_port};
 use crate::wait::until;
 
 /// Longest wait for a check of the blob, and for a transfer.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_mins(5);
 /// Progress is looked at this often.
 const LOOK: Duration = Duration::from_millis(20);
 

@@ -13,7 +13,7 @@ use crate::program::{Program, free_port};
 use crate::wait::until;
 
 /// Longest wait for nginx to listen, and for a transfer.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_mins(5);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// One transfer.
@@ -45,10 +45,9 @@ pub(super) async fn transfer(bed: &Bed) -> anyhow::Result<Once> {
 /// One process that sends files of `root` and writes nothing but its errors.
 fn configuration(folder: &Path, root: &Path, port: u16) -> String {
     let (folder, root) = (folder.display(), root.display());
-    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .iter()
+    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("  {kind}_temp_path {folder}/{kind};\n"))
-        .collect();
+        .concat();
     format!(
         "daemon off;\nmaster_process off;\npid {folder}/pid;\nevents {{}}\nhttp {{\n  access_log off;\n  sendfile on;\n\
          {temporary}  server {{ listen 127.0.0.1:{port}; root {root}; }}\n}}\n"

@@ -16,16 +16,19 @@ impl State {
 
     /// Waits until `bytes`, which `taker` has received, are paid for. What turns urgent meanwhile waits with the urgent.
     pub(crate) async fn pay(&self, taker: Taker, bytes: usize) {
-        if taker.priority() == Priority::Foreground {
-            return self.limits().take_down(taker, bytes).await;
-        }
-        let mut priority = self.priority.subscribe();
-        tokio::select! {
-            () = self.limits().take_down(taker, bytes) => {}
-            _ = priority.wait_for(|priority| *priority == Priority::Foreground) => {
-                self.limits().take_down(Taker::new(self.spec.id, Priority::Foreground), bytes).await;
+        if taker.priority() == Priority::Background {
+            tokio::select! {
+                () = self.limits().take_down(taker, bytes) => return,
+                () = self.promoted() => {}
             }
         }
+        self.limits().take_down(Taker::new(self.spec.id, Priority::Foreground), bytes).await;
+    }
+
+    async fn promoted(&self) {
+        let mut priority = self.priority.subscribe();
+        // The sender is here.
+        drop(priority.wait_for(|priority| *priority == Priority::Foreground).await);
     }
 
     pub(crate) fn set_priority(&self, priority: Priority) {
