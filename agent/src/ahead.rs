@@ -10,6 +10,7 @@ use eagle_blobs::origin::Manifest;
 use eagle_core::digest::Digest;
 use eagle_core::name::Repository;
 use eagle_core::oci::{Descriptor, Document};
+use eagle_swarm::Priority;
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -90,7 +91,7 @@ impl Ahead {
                 (self.shared.fetcher.clone(), repository.clone(), descriptor.digest);
             tokio::spawn(self.shared.shutdown.clone().run_until_cancelled_owned(async move {
                 // A failure shows when the runtime asks.
-                drop(fetcher.bring(&repository, &digest).await);
+                drop(fetcher.bring(&repository, &digest, Priority::Foreground).await);
                 drop(place);
             }));
         }

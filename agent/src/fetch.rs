@@ -16,7 +16,7 @@ use eagle_core::digest::Digest;
 use eagle_core::name::Repository;
 use eagle_core::oci::Descriptor;
 use eagle_core::swarm_id::ClusterKey;
-use eagle_swarm::{AnnounceClient, Engine, HostLimits};
+use eagle_swarm::{AnnounceClient, Engine, HostLimits, Priority};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
@@ -169,7 +169,7 @@ impl Fetcher {
                 return Ok(self.reading(Source::Blob(blob), None));
             }
         }
-        let flight = self.flight(repository, digest);
+        let flight = self.flight(repository, digest, Priority::Foreground);
         if flight.repository() != repository {
             self.authorise(repository, digest).await?;
         }
@@ -181,15 +181,21 @@ impl Fetcher {
         Reading { source, flight, readers: self.shared.readers.clone() }
     }
 
-    /// Brings the blob into the store, waiting for the end of it.
-    pub async fn bring(&self, repository: &Repository, digest: &Digest) -> Result<(), Arc<Failure>> {
+    /// Brings the blob into the store, waiting for the end of it. In the background it gives way to what is in the foreground,
+    /// until somebody reads it.
+    pub async fn bring(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        priority: Priority,
+    ) -> Result<(), Arc<Failure>> {
         if self.is_stored(digest) {
             return Ok(());
         }
         if let Some(failure) = self.shared.failed.get(&(repository.clone(), *digest)) {
             return Err(failure);
         }
-        self.flight(repository, digest).ended().await
+        self.flight(repository, digest, priority).ended().await
     }
 
     /// Where blobs are kept.
@@ -222,17 +228,22 @@ impl Fetcher {
         shown.map(|_| ()).map_err(|error| Arc::new(Failure::Upstream(error)))
     }
 
-    fn flight(&self, repository: &Repository, digest: &Digest) -> Arc<Flight> {
+    fn flight(&self, repository: &Repository, digest: &Digest, priority: Priority) -> Arc<Flight> {
         let mut flights = self.shared.flights.lock();
         if let Some(flight) = flights.get(digest) {
+            if priority == Priority::Foreground {
+                flight.promote();
+            }
             return flight.clone();
         }
-        let flight = Arc::new(Flight::new(repository.clone(), *digest, self.shared.sizes.get(digest)));
+        let size_hint = self.shared.sizes.get(digest);
+        let flight = Arc::new(Flight::new(repository.clone(), *digest, size_hint, priority));
         flights.insert(*digest, flight.clone());
         let (this, driven) = (self.clone(), flight.clone());
         let shutdown = self.shared.parts.shutdown.clone();
         tokio::spawn(async move {
-            if shutdown.run_until_cancelled(this.drive(&driven)).await.is_none() {
+            // It is large, and moves before it runs.
+            if shutdown.run_until_cancelled(Box::pin(this.drive(&driven))).await.is_none() {
                 driven.finish(Err(Arc::new(Failure::Shutdown)));
             }
         });

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use eagle_core::digest::Digest;
 use eagle_core::name::{Repository, Target};
 use eagle_core::piece::{LayoutError, PieceLayout};
-use eagle_core::swarm_id::PeerId;
-use eagle_core::wire::pieces::{PEER_ADDRESS_HEADER, PIECE_LENGTH_HEADER, SIZE_HEADER};
+use eagle_core::swarm_id::{PeerId, SwarmId};
+use eagle_core::wire::pieces::{INFOHASH_HEADER, PEER_ADDRESS_HEADER, PIECE_LENGTH_HEADER, SIZE_HEADER};
 use eagle_core::wire::seeders::{About, CHAIN_ADDRESS_HEADER, Copied, Copies, VIA, via_text};
 use eagle_core::{oci, range};
 use futures::stream::BoxStream;
@@ -125,6 +125,8 @@ pub struct PieceStream {
     pub peer: Option<SocketAddr>,
     /// Told to seeders: where the one before it in the chain takes them.
     pub chain: Option<SocketAddr>,
+    /// The v1 infohash under which foreign clients know the blob, if they do.
+    pub infohash: Option<SwarmId>,
     /// Frames of [`eagle_core::wire::pieces`].
     pub frames: BoxStream<'static, Result<Bytes, SeederError>>,
 }
@@ -214,8 +216,9 @@ impl SeederClient {
         let host = response.remote_addr().map(|address| address.ip());
         let address = |name| header_text(response.headers(), name).and_then(|text| peer_address(text, host));
         let (peer, chain) = (address(PEER_ADDRESS_HEADER), address(CHAIN_ADDRESS_HEADER));
+        let infohash = header_text(response.headers(), INFOHASH_HEADER).and_then(|text| text.parse().ok());
         let frames = response.bytes_stream().map_err(SeederError::Transport).boxed();
-        Ok(PieceStream { layout, peer, chain, frames })
+        Ok(PieceStream { layout, peer, chain, infohash, frames })
     }
 
     /// A blob's bytes from `from` on.

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 
 pub mod demo;
 pub mod operator;
+pub mod reload;
 pub mod role;
 pub mod sim;
 pub mod up;

@@ -9,11 +9,18 @@ use eagle_core::config::seeder::SeederConfig;
 use eagle_core::config::tracker::TrackerConfig;
 use eagle_core::config::{self, Config};
 use eagle_runtime::context::Context;
-use eagle_runtime::shutdown::{Reload, Signals};
+use eagle_runtime::shutdown::Signals;
 use eagle_runtime::{admin, log, threads};
 use tokio::net::TcpListener;
 
 use crate::BadConfig;
+use crate::reload::{self, Requests};
+
+/// What a component is run with.
+struct Live {
+    context: Context,
+    requests: Requests,
+}
 
 /// What every role takes.
 #[derive(Debug, clap::Args)]
@@ -32,13 +39,13 @@ pub fn agent(args: &Args) -> anyhow::Result<()> {
         args,
         threads::guest,
         |config: &AgentConfig| &config.telemetry,
-        |mut config, context| async move {
+        |mut config, Live { context, requests }| async move {
             config.node = or_environment(config.node, "EAGLE_NODE");
             config.zone = or_environment(config.zone, "EAGLE_ZONE");
             let agent = eagle_agent::Agent::start(&config, &context).await?;
             context.readiness.set("mirror", true, "");
             let throttle = agent.throttle().clone();
-            reload_limits(args, move |config: AgentConfig| throttle.configure(&config.limits));
+            reload_limits(args, requests, move |config: AgentConfig| throttle.configure(&config.limits));
             Ok(agent.wait().await?)
         },
     )
@@ -50,12 +57,12 @@ pub fn seeder(args: &Args) -> anyhow::Result<()> {
         args,
         threads::all,
         |config: &SeederConfig| &config.telemetry,
-        |mut config, context| async move {
+        |mut config, Live { context, requests }| async move {
             config.zone = or_environment(config.zone, "EAGLE_ZONE");
             let seeder = eagle_seeder::Seeder::start(&config, &context).await?;
             context.readiness.set("api", true, "");
             let limits = seeder.limits().clone();
-            reload_limits(args, move |config: SeederConfig| {
+            reload_limits(args, requests, move |config: SeederConfig| {
                 limits.set(config.limits.upload, config.limits.download);
             });
             Ok(seeder.wait().await?)
@@ -74,7 +81,7 @@ pub fn tracker(args: &Args) -> anyhow::Result<()> {
         args,
         threads::all,
         |config: &TrackerConfig| &config.telemetry,
-        |config, context| async move { Ok(eagle_tracker::run(config, context).await?) },
+        |config, live| async move { Ok(eagle_tracker::run(config, live.context).await?) },
     )
 }
 
@@ -91,7 +98,7 @@ fn start<C, F>(
     args: &Args,
     runtime: fn() -> std::io::Result<tokio::runtime::Runtime>,
     telemetry: impl Fn(&C) -> &Telemetry,
-    run: impl FnOnce(C, Context) -> F,
+    run: impl FnOnce(C, Live) -> F,
 ) -> anyhow::Result<()>
 where
     C: Config + Clone,
@@ -112,48 +119,22 @@ where
         context.metrics.register_process();
         let listener = TcpListener::bind(telemetry.admin).await;
         let listener = listener.with_context(|| format!("cannot listen at {}", telemetry.admin))?;
-        let routes = admin::router(context.clone(), &config::print_effective(&config));
+        let (reloading, requests) = reload::endpoint();
+        let routes = admin::router(context.clone(), &config::print_effective(&config)).merge(reloading);
         tokio::spawn(admin::serve(listener, routes, context.clone()));
         let signals = tokio::spawn(context.shutdown.clone().on_signals(Signals::listen()?));
         tokio::select! {
-            ended = run(config.clone(), context.clone()) => ended,
+            ended = run(config.clone(), Live { context: context.clone(), requests }) => ended,
             // Draining took too long, or a second signal came.
             _ = signals => Ok(()),
         }
     })
 }
 
-fn reload_limits<C: Config + 'static>(args: &Args, apply: impl Fn(C) + Send + 'static) {
+fn reload_limits<C: Config + 'static>(args: &Args, requests: Requests, apply: impl Fn(C) + Send + 'static) {
     if let Some(file) = args.config.clone() {
-        reload(file, read, apply);
+        reload::reload(file, requests, read, apply);
     }
-}
-
-/// Reads `file` again at each SIGHUP and applies it. A file that is wrong changes nothing.
-pub fn reload<T: 'static>(
-    file: PathBuf,
-    read: impl Fn(&Path) -> anyhow::Result<T> + Send + 'static,
-    apply: impl Fn(T) + Send + 'static,
-) {
-    tokio::spawn(async move {
-        let mut signal = match Reload::listen() {
-            Ok(signal) => signal,
-            Err(error) => return tracing::error!(%error, "SIGHUP cannot be heard: limits are not reloaded"),
-        };
-        loop {
-            signal.next().await;
-            match read(&file) {
-                Ok(read) => {
-                    apply(read);
-                    tracing::info!(file = %file.display(), "limits reloaded");
-                }
-                Err(error) => {
-                    let reason = eagle_runtime::chain::chain(error.as_ref());
-                    tracing::error!(reason, "configuration not reloaded: the one before stays");
-                }
-            }
-        }
-    });
 }
 
 /// Starts logging as configured.

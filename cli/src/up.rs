@@ -27,7 +27,7 @@ use eagle_tracker::Tracker;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
-use crate::{BadConfig, role};
+use crate::{BadConfig, reload};
 
 mod advice;
 
@@ -63,7 +63,8 @@ pub struct Args {
     /// Most bytes a second that this host takes
     #[arg(long, default_value = "none", value_name = "RATE")]
     download: Rate,
-    /// Take both from this file instead (TOML: upload, download), and again at each SIGHUP
+    /// Take both from this file instead (TOML: upload, download), and again at each SIGHUP and `POST /config/reload` at the
+    /// admin port
     #[arg(long, value_name = "FILE", conflicts_with_all = ["upload", "download"])]
     limits: Option<PathBuf>,
     /// The zone this host is in
@@ -142,7 +143,8 @@ async fn up(args: &Args, context: &Context) -> anyhow::Result<()> {
     let admin = listener.local_addr().unwrap_or(args.admin);
     let routes = admin::router(context.clone(), &config::print_effective(&config));
     let told = parts.clone();
-    let routes = routes.route(PARTS_PATH, get(move || async move { Json(told) }));
+    let (reloading, requests) = reload::endpoint();
+    let routes = routes.merge(reloading).route(PARTS_PATH, get(move || async move { Json(told) }));
     tokio::spawn(admin::serve(listener, routes, context.clone()));
     let mirror = Mirror::parse(&format!("http://{}", agent.mirror_address()))?;
     if args.install {
@@ -154,7 +156,7 @@ async fn up(args: &Args, context: &Context) -> anyhow::Result<()> {
     let seeder = first.as_ref().map(|(_, seeder)| seeder.limits().clone());
     if let Some(file) = args.limits.clone() {
         let share = Share::of(args);
-        role::reload(file, read_limits, move |limits| {
+        reload::reload(file, requests, read_limits, move |limits| {
             let limits = share.take(&limits);
             throttle.configure(&limits);
             if let Some(seeder) = &seeder {

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use eagle::demo::runtime::{Runtime, Seen};
 use eagle_blobs::origin::fake::{FakeRegistry, Options};
 use eagle_core::name::Reference;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Longest wait for a process to say what it says when it is ready; the machine may be busy.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -81,6 +82,16 @@ async fn wait<T>(mut condition: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// What the admin port at `address` says to being told to read the limits again.
+async fn reload_by(address: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = "POST /config/reload HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
 fn files(directory: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(directory).unwrap() {
@@ -131,6 +142,11 @@ async fn a_host_joins_another_and_both_pull_through_eagle() {
     fs::write(&limits, "upload = \"2GB/s\"\n").unwrap();
     first.signal(rustix::process::Signal::HUP);
     first.logged("limits reloaded").await;
+    let answer = reload_by(&join).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("limits reloaded"), "{answer}");
+    fs::write(&limits, "upload = \"fast\"\n").unwrap();
+    let answer = reload_by(&join).await;
+    assert!(answer.starts_with("HTTP/1.1 422") && answer.contains("the one before stays"), "{answer}");
 
     for up in [&mut first, &mut second] {
         up.signal(rustix::process::Signal::TERM);

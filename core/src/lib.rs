@@ -20,4 +20,5 @@ pub mod ring;
 pub mod route;
 pub mod size;
 pub mod swarm_id;
+pub mod torrent;
 pub mod wire;

@@ -1,4 +1,5 @@
-//! The benchmarks: on real container runtimes one direct pull, then a rollout through Eagle, in one run; a seeder by itself.
+//! The benchmarks: on real container runtimes one direct pull, then a rollout through Eagle, in one run; a seeder by itself;
+//! and one transfer beside others'.
 
 use std::path::PathBuf;
 
@@ -18,12 +19,12 @@ use crate::say;
 
 mod cpu;
 mod ingest;
-mod program;
+mod pair;
 mod rollout;
 mod seeder;
 mod store;
 
-/// Measure rollouts on real container runtimes, and a seeder by itself
+/// Measure rollouts on real container runtimes, a seeder by itself, and one transfer beside others'
 #[derive(Debug, Parser)]
 #[command(name = "bench", max_term_width = 110)]
 enum Bench {
@@ -33,6 +34,8 @@ enum Bench {
     Store(store::Args),
     /// How fast a seeder takes a blob in, beside curl
     Ingest(ingest::Args),
+    /// One sender to one receiver over loopback: Eagle, beside librqbit and nginx with curl
+    Pair(pair::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -148,6 +151,7 @@ pub fn run() -> anyhow::Result<()> {
             Bench::Netns(args) => measure(args).await,
             Bench::Store(args) => store::measure(args).await,
             Bench::Ingest(args) => ingest::measure(args).await,
+            Bench::Pair(args) => pair::measure(args).await,
         }
     };
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {

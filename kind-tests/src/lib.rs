@@ -6,10 +6,12 @@
 
 pub mod bench;
 pub mod fleet;
+pub mod foreign;
 pub mod http;
 pub mod kubernetes;
 pub mod netns;
 pub mod outsider;
+pub mod program;
 pub mod scenarios;
 pub mod soak;
 pub mod wait;

@@ -30,7 +30,7 @@ use eagle_core::oci::{ErrorCode, error_body};
 use eagle_core::range::{self, Wanted};
 use eagle_core::route::{Route, RouteError, query_value};
 use eagle_core::swarm_id::PeerId;
-use eagle_core::wire::pieces::{PEER_ADDRESS_HEADER, PIECE_LENGTH_HEADER, SIZE_HEADER};
+use eagle_core::wire::pieces::{INFOHASH_HEADER, PEER_ADDRESS_HEADER, PIECE_LENGTH_HEADER, SIZE_HEADER};
 use eagle_core::wire::seeders::{CHAIN_ADDRESS_HEADER, VIA, parse_via};
 use eagle_swarm::HostLimits;
 use futures::StreamExt as _;
@@ -43,6 +43,8 @@ use crate::ingest::{Ingests, Open, OpenError};
 use crate::metrics::{Answered, Metrics};
 use crate::neighbours;
 use crate::ring::Ring;
+
+mod torrent;
 
 /// What the handlers work with.
 #[derive(Clone)]
@@ -82,6 +84,7 @@ pub fn router(api: Api) -> Router {
     Router::new()
         .route("/v1/blobs/{digest}/pieces", get(pieces))
         .merge(neighbours::routes())
+        .route("/v1/blobs/{digest}/torrent", get(torrent::torrent))
         .fallback(registry)
         .with_state(api)
 }
@@ -94,17 +97,12 @@ async fn pieces(
 ) -> Response {
     let answer = async {
         let query = uri.query().unwrap_or_default();
-        let digest: Digest = digest.parse().map_err(|error: eagle_core::digest::DigestError| {
-            Refusal::new(StatusCode::NOT_FOUND, ErrorCode::BlobUnknown, error.to_string())
-        })?;
-        let value = |key| query_value(query, key).unwrap_or_default();
-        let repository = Repository::new(&value("ns"), &value("repository")).map_err(|error| {
-            Refusal::new(StatusCode::NOT_FOUND, ErrorCode::NameInvalid, error.to_string())
-        })?;
-        let from = value("from").parse().unwrap_or(0);
+        let (digest, repository) = asked_for(&digest, query)?;
+        let from = query_value(query, "from").unwrap_or_default().parse().unwrap_or(0);
         let asked = asked(query, &headers);
         let open = api.open(&repository, &digest, &asked).await?;
         let layout = open.list.layout();
+        let infohash = open.infohash();
         let (chain, fetching) = api.fetching(&open, &asked);
         let frames = open.list.clone().frames(from);
         // The stream keeps the swarm joined for as long as somebody reads it, and a seeder in the chain.
@@ -113,6 +111,9 @@ async fn pieces(
         let mut answer = Response::builder();
         if let Some(chain) = chain {
             answer = answer.header(CHAIN_ADDRESS_HEADER, chain.to_string());
+        }
+        if let Some(infohash) = infohash {
+            answer = answer.header(INFOHASH_HEADER, infohash.to_string());
         }
         answer
             .header(SIZE_HEADER, layout.size())
@@ -123,6 +124,17 @@ async fn pieces(
             .map_err(|error| Refusal::unavailable(error.to_string()))
     };
     api.answer("pieces", answer.await)
+}
+
+/// The blob that a `/v1/blobs` request is about, and the repository through which it is asked for.
+fn asked_for(digest: &str, query: &str) -> Result<(Digest, Repository), Refusal> {
+    let digest: Digest = digest.parse().map_err(|error: eagle_core::digest::DigestError| {
+        Refusal::new(StatusCode::NOT_FOUND, ErrorCode::BlobUnknown, error.to_string())
+    })?;
+    let value = |key| query_value(query, key).unwrap_or_default();
+    let repository = Repository::new(&value("ns"), &value("repository"))
+        .map_err(|error| Refusal::new(StatusCode::NOT_FOUND, ErrorCode::NameInvalid, error.to_string()))?;
+    Ok((digest, repository))
 }
 
 /// On whose behalf something is asked, and whether nobody else must be asked for it.
@@ -291,10 +303,10 @@ impl Api {
         let bytes = tail::stream(open.source.clone(), part);
         let (limits, metrics) = (self.limits.clone(), self.metrics.clone());
         Body::from_stream(bytes.then(move |chunk| {
-            let (limits, metrics, _open) = (limits.clone(), metrics.clone(), open.clone());
+            let (limits, metrics, open) = (limits.clone(), metrics.clone(), open.clone());
             async move {
                 if let Ok(chunk) = &chunk {
-                    limits.take_up(chunk.len()).await;
+                    limits.take_up(open.taker(), chunk.len()).await;
                     metrics.http_bytes.inc_by(chunk.len() as u64);
                 }
                 chunk

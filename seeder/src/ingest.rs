@@ -21,7 +21,8 @@ use eagle_core::name::Repository;
 use eagle_core::piece::{LayoutError, PieceLayout};
 use eagle_core::ports::Pieces;
 use eagle_core::swarm_id::{ClusterKey, SwarmId};
-use eagle_swarm::{AnnounceClient, Engine, HostLimits, Swarm, SwarmSpec};
+use eagle_runtime::members::Members;
+use eagle_swarm::{AnnounceClient, Engine, HostLimits, Priority, Swarm, SwarmSpec, Taker};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +35,7 @@ use asked::{Asked, Reach};
 use chain::Chain;
 use lead::{Guide, Lead, Name};
 use piece_list::{End, PieceList};
+use published::Published;
 use pull::Supply;
 use turns::Turns;
 
@@ -43,6 +45,7 @@ mod fill;
 mod lead;
 pub mod piece_list;
 mod pour;
+mod published;
 mod pull;
 mod relay;
 pub mod turns;
@@ -125,6 +128,16 @@ impl Open {
         self.swarm.progress().borrow().live > 0
     }
 
+    /// The v1 infohash under which it is served besides, if it is published.
+    pub fn infohash(&self) -> Option<SwarmId> {
+        self.swarm.alias()
+    }
+
+    /// How its bytes are taken from the node's budgets.
+    pub fn taker(&self) -> Taker {
+        self.swarm.taker(Priority::Foreground)
+    }
+
     fn is_settled(&self) -> bool {
         self.list.end().is_some()
     }
@@ -157,6 +170,8 @@ pub struct Parts {
     pub engine: Engine,
     /// Tells the trackers.
     pub announce: AnnounceClient,
+    /// Base URLs of the trackers, as they come and go.
+    pub trackers: Members,
     /// The host-level limits.
     pub limits: Arc<HostLimits>,
     /// The cluster's secret.
@@ -171,6 +186,7 @@ struct Shared {
     parts: Parts,
     turns: Turns,
     slots: Mutex<HashMap<Digest, Arc<Slot>>>,
+    published: Published,
     started: tokio::time::Instant,
 }
 
@@ -179,7 +195,15 @@ impl Ingests {
     pub fn new(parts: Parts, most: usize) -> Self {
         let turns = Turns::new(most);
         let started = tokio::time::Instant::now();
-        Self { shared: Arc::new(Shared { parts, turns, slots: Mutex::default(), started }) }
+        Self {
+            shared: Arc::new(Shared {
+                parts,
+                turns,
+                slots: Mutex::default(),
+                published: Published::default(),
+                started,
+            }),
+        }
     }
 
     /// The blob `digest`, opened if it is not: stored, arriving, or asked of another seeder or the origin now. The caller
@@ -228,6 +252,7 @@ impl Ingests {
     pub async fn sweep(self) {
         let mut tick = tokio::time::interval(SWEEP);
         while self.shared.parts.shutdown.run_until_cancelled(tick.tick()).await.is_some() {
+            self.shared.published.sweep();
             self.leave(IDLE);
         }
     }
@@ -333,6 +358,10 @@ impl Ingests {
         let list = Arc::new(PieceList::new(layout));
         let open = Arc::new(Open::new(list, Source::Partial(partial.clone()), swarm));
         open.fed_by_seeder(true);
+        // Published by that one, it is so here.
+        if guide.list.infohash.is_some_and(|infohash| open.swarm.set_alias(infohash)) {
+            self.shared.parts.announce.track_alias(&open.swarm);
+        }
         let blob = (repository.clone(), partial);
         let relay = relay::Relay::new(self.clone(), blob, open.clone(), asked.clone(), guide);
         tokio::spawn(self.shared.parts.shutdown.clone().run_until_cancelled_owned(relay.run()));

@@ -28,7 +28,7 @@ use eagle_core::config::seeder::SeederConfig;
 use eagle_core::swarm_id::{ClusterKey, PeerId};
 use eagle_core::wire::announce::Role;
 use eagle_runtime::context::Context;
-use eagle_runtime::members;
+use eagle_runtime::members::{self, Members};
 use eagle_swarm::{AnnounceClient, AnnounceConfig, Engine, EngineConfig, EngineError, HostLimits};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -119,7 +119,8 @@ impl Seeder {
         let shutdown = context.shutdown.token();
         let engine = start_engine(config, &limits, &shutdown)?;
         let trackers = members::follow(&config.trackers, shutdown.clone()).await;
-        let announce = AnnounceClient::start(AnnounceConfig::following(trackers), &engine, shutdown.clone());
+        let announce =
+            AnnounceClient::start(AnnounceConfig::following(trackers.clone()), &engine, shutdown.clone());
         let listener = TcpListener::bind(config.api.listen).await;
         let listener =
             listener.map_err(|source| SeederError::Listen { address: config.api.listen, source })?;
@@ -138,8 +139,17 @@ impl Seeder {
                 shutdown.run_until_cancelled(bucket.upkeep()).await;
             });
         }
-        let given =
-            Given { cache, durable, origin, engine, announce, ring, limits, metrics: metrics.clone() };
+        let given = Given {
+            cache,
+            durable,
+            origin,
+            engine,
+            announce,
+            trackers,
+            ring,
+            limits,
+            metrics: metrics.clone(),
+        };
         let (peer, limits, ring) = (given.engine.local_addr(), given.limits.clone(), given.ring.clone());
         let api = build(config, given, &mut tasks, &shutdown);
         let server =
@@ -194,6 +204,7 @@ struct Given {
     origin: Origin,
     engine: Engine,
     announce: AnnounceClient,
+    trackers: Members,
     ring: Ring,
     limits: Arc<HostLimits>,
     metrics: Metrics,
@@ -206,7 +217,7 @@ fn build(
     tasks: &mut eagle_runtime::tasks::Tasks,
     shutdown: &CancellationToken,
 ) -> Api {
-    let Given { cache, durable, origin, engine, announce, ring, limits, metrics } = given;
+    let Given { cache, durable, origin, engine, announce, trackers, ring, limits, metrics } = given;
     let registries = Registries::new(origin, config.origin.access);
     let backed = Backed::new(registries.clone(), durable.clone());
     let access = Access::new(cache.clone(), backed.clone(), config.api.negative_ttl.0);
@@ -222,6 +233,7 @@ fn build(
         access: access.clone(),
         engine,
         announce,
+        trackers,
         limits: limits.clone(),
         key: ClusterKey::new(config.cluster_key.as_bytes()),
         metrics: metrics.clone(),
@@ -256,6 +268,7 @@ fn uploads(config: &SeederConfig, cache: &Cache, limits: &Arc<HostLimits>) -> Up
     Uploads {
         cache: cache.clone(),
         limits: limits.clone(),
+        key: ClusterKey::new(config.cluster_key.as_bytes()),
         most: config.store.concurrent_uploads,
         settle: config.store.upload_after.0,
     }

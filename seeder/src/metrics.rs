@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 /// How an API request ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Answered {
-    /// What was asked: `pieces`, `blob`, `manifest`, `base`, `about`, `copies`, `other`.
+    /// What was asked: `pieces`, `torrent`, `blob`, `manifest`, `base`, `about`, `copies`, `other`.
     pub kind: &'static str,
     /// The status class: `2xx`, `4xx`, `5xx`.
     pub status: &'static str,

@@ -124,6 +124,13 @@ impl AnnounceClient {
         self.insert(swarm.id(), Some(Arc::downgrade(swarm.state())), missing(swarm.state()));
     }
 
+    /// Announces `swarm` under its second name as well, if it has one, until it is left.
+    pub fn track_alias(&self, swarm: &Swarm) {
+        if let Some(name) = swarm.alias() {
+            self.insert(name, Some(Arc::downgrade(swarm.state())), missing(swarm.state()));
+        }
+    }
+
     /// Announces a blob that is complete on this node and served from the engine's catalog, until it is withdrawn.
     pub fn offer(&self, swarm: SwarmId) {
         self.insert(swarm, None, 0);
@@ -153,7 +160,8 @@ fn missing(state: &State) -> u64 {
 }
 
 impl Entry {
-    fn seen(&self) -> Seen {
+    /// What is announced as `name`.
+    fn seen(&self, name: SwarmId) -> Seen {
         let Some(weak) = &self.state else { return Seen { gone: self.withdrawn, ..Seen::default() } };
         let Some(state) = weak.upgrade() else { return Seen { gone: true, ..Seen::default() } };
         Seen {
@@ -162,7 +170,7 @@ impl Entry {
             has_seeder: state.has_seeder(),
             seeding: state.spec().seeding,
             replicates: state.replicates(),
-            has_failed: state.has_failed(),
+            has_failed: state.has_failed(name),
             gone: state.has_left(),
         }
     }
@@ -201,7 +209,7 @@ impl Shared {
             if entry.busy {
                 return true;
             }
-            let seen = entry.seen();
+            let seen = entry.seen(*id);
             if seen.gone && !entry.book.is_known() {
                 return false;
             }
@@ -212,7 +220,7 @@ impl Shared {
             }
             entry.busy = true;
             let told = entry.book.telling(&seen, &self.config.pace);
-            let failed = entry.upgrade().map(|state| state.take_failed()).unwrap_or_default();
+            let failed = entry.upgrade().map(|state| state.take_failed(*id)).unwrap_or_default();
             let item = Self::item(*id, &seen, told, failed);
             let [first, second] = self.owners(*id, entry.rank, down);
             // There are some: else nothing is tracked.
@@ -284,7 +292,7 @@ impl Shared {
                     if let Some(state) = state.filter(|state| !state.has_left()) {
                         // The stored copy of a handle would leave when dropped; peers are added to the state itself.
                         for peer in handout.peers {
-                            crate::swarm::candidates::add(&state, peer);
+                            crate::swarm::candidates::add(&state, handout.swarm, peer);
                         }
                     }
                 }
@@ -302,7 +310,7 @@ impl Shared {
         let mut entries = self.entries.lock();
         let Some(entry) = entries.get_mut(&item.announce.swarm) else { return };
         (entry.busy, entry.rank) = (false, 0);
-        entry.book.taken(now, item.told, interval, item.hungry);
+        entry.book.taken(now, item.told, interval, item.hungry, item.announce.left);
         if item.told.event == Some(eagle_core::wire::announce::Event::Stopped) {
             entries.remove(&item.announce.swarm);
         }
@@ -313,7 +321,8 @@ impl Shared {
         let Some(entry) = entries.get_mut(&item.announce.swarm) else { return };
         entry.busy = false;
         if let Some(state) = entry.upgrade() {
-            item.announce.failed.iter().for_each(|peer| state.note_failed(*peer));
+            let name = item.announce.swarm;
+            item.announce.failed.iter().for_each(|peer| state.note_failed(name, *peer));
         }
         entry.rank += 1;
         if entry.rank >= self.config.trackers.borrow().len().min(2) {
@@ -331,7 +340,7 @@ impl Shared {
     async fn post_stopped(self: &Arc<Self>) {
         let mut batches: HashMap<String, Vec<Item>> = HashMap::new();
         for (id, entry) in self.entries.lock().drain().filter(|(_, entry)| entry.book.is_known()) {
-            let seen = Seen { gone: true, ..entry.seen() };
+            let seen = Seen { gone: true, ..entry.seen(id) };
             let item = Self::item(id, &seen, entry.book.telling(&seen, &self.config.pace), Vec::new());
             for tracker in self.owners(id, 0, &Down::new()).into_iter().flatten() {
                 batches.entry(tracker).or_default().push(item.clone());

@@ -25,5 +25,5 @@ mod wire;
 
 pub use announce::{AnnounceClient, AnnounceConfig};
 pub use engine::{Catalog, Engine, EngineConfig, EngineError, JoinError};
-pub use limit::HostLimits;
+pub use limit::{HostLimits, Priority, Taker};
 pub use swarm::{PeerStats, Progress, Swarm, SwarmSpec, SwarmStats};

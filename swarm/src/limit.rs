@@ -1,37 +1,90 @@
 //! The host-level limits: one budget up and one down for the whole node, across all swarms and all other blob traffic.
 //!
-//! The arithmetic is `core::pace`. Whoever wants to move bytes takes them from the budget and waits its turn: turns are
-//! first come, first served, in portions of at most [`PORTION`], so that equal takers get equal shares.
+//! The arithmetic is `core::pace`. Whoever wants to move bytes takes them from the budget and waits its turn, in portions of
+//! at most [`PORTION`]; whose turn it is, fairly among blobs and the foreground first, is decided by [`turns`].
 //!
-//! Deliberately not here: priorities between takers, per-swarm limits.
+//! While the foreground receives, the background together is held back to a sixteenth of the download limit, or to
+//! [`TRICKLE`] bytes a second where none is set. That a turn is the foreground's when it waits would not be enough: a pull
+//! over a single connection does not wait while it reads. See docs/adr/0018.
+//!
+//! Deliberately not here: limits of a single swarm; who is in the foreground, which the owner of a swarm says.
+
+mod budget;
+mod turns;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
-use eagle_core::pace::{CELL, Pace};
 use eagle_core::size::Rate;
-use governor::clock::Clock;
-use tokio::sync::{Mutex, Notify};
-use tokio::time::{Instant, timeout};
+use eagle_core::swarm_id::SwarmId;
+use tokio::time::{Instant, sleep};
+
+use budget::Budget;
+use turns::BACKGROUND;
 
 /// Most bytes that a taker gets before the next one's turn.
 pub const PORTION: usize = 64 * 1024;
-/// How far the budget may be ahead: within any second at most 1 % more than the rate passes, besides what a timer's
-/// granularity of 1 ms needs.
-const BURST: Duration = Duration::from_millis(10);
+/// What the background may receive while the foreground does and no download limit is set, bytes a second: 3 % of a gigabit, enough
+/// for a piece of the largest size every second, so that no fetch looks stalled.
+const TRICKLE: u64 = 4 << 20;
+/// The foreground counts as receiving for this long after its last bytes: longer than a round trip and a piece's
+/// verification, shorter than anybody's patience.
+const RECENT: Duration = Duration::from_millis(250);
+/// [`HostLimits::heard`] before the foreground has received anything.
+const NEVER: u64 = u64::MAX;
+
+/// How urgent bytes are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Priority {
+    /// Somebody waits for them: a runtime that pulls.
+    #[default]
+    Foreground,
+    /// Nobody does yet: a prefetch.
+    Background,
+}
+
+/// Who takes from a budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taker {
+    flow: u64,
+    priority: Priority,
+}
+
+impl Taker {
+    /// One that moves bytes of the blob of `swarm`, by whatever way. All of a blob share its part of a budget.
+    pub fn new(swarm: SwarmId, priority: Priority) -> Self {
+        let flow = swarm.0.first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
+        Self { flow, priority }
+    }
+
+    /// How urgent its bytes are.
+    pub fn priority(self) -> Priority {
+        self.priority
+    }
+}
 
 /// The node's two budgets. Unlimited ones cost nothing.
 #[derive(Debug)]
 pub struct HostLimits {
-    up: Budget,
-    down: Budget,
+    up: Arc<Budget>,
+    down: Arc<Budget>,
+    trickle: Arc<Budget>,
+    started: Instant,
+    // Milliseconds after `started` at which the foreground last received something.
+    heard: AtomicU64,
 }
 
 impl HostLimits {
     /// Limits of `up` and `down` bytes per second.
     pub fn new(up: Rate, down: Rate) -> Self {
-        let limits = Self { up: Budget::default(), down: Budget::default() };
+        let limits = Self {
+            up: Arc::default(),
+            down: Arc::default(),
+            trickle: Arc::default(),
+            started: Instant::now(),
+            heard: AtomicU64::new(NEVER),
+        };
         limits.set(up, down);
         limits
     }
@@ -45,6 +98,7 @@ impl HostLimits {
     pub fn set(&self, up: Rate, down: Rate) {
         self.up.set(up);
         self.down.set(down);
+        self.trickle.set(Rate::per_second(down.0.map_or(TRICKLE, |down| (down.get() / BACKGROUND).max(1))));
     }
 
     /// Bytes per second that may be sent; 0 = no limit.
@@ -58,138 +112,46 @@ impl HostLimits {
     }
 
     /// Waits until `bytes` more may be sent. Dropped half-way, it has taken at most what it waited for.
-    pub async fn take_up(&self, bytes: usize) {
-        self.up.take(bytes).await;
+    pub async fn take_up(&self, taker: Taker, bytes: usize) {
+        self.up.take(taker, bytes).await;
     }
 
     /// Waits until `bytes` more may be received (or, called after receiving them, until the next may be).
-    pub async fn take_down(&self, bytes: usize) {
-        self.down.take(bytes).await;
+    pub async fn take_down(&self, taker: Taker, bytes: usize) {
+        if taker.priority == Priority::Foreground {
+            self.heard.store(self.millis(), Ordering::Relaxed);
+        } else if self.held_for().is_some() {
+            tokio::select! {
+                () = self.trickle.take(taker, bytes) => {}
+                () = self.silence() => {}
+            }
+        }
+        self.down.take(taker, bytes).await;
     }
-}
 
-#[derive(Debug, Default)]
-struct Budget {
-    pace: ArcSwapOption<Pace<SinceStart>>,
-    // Whose turn it is, and bytes taken that do not fill a cell yet.
-    turn: Mutex<usize>,
-    changed: Notify,
-}
+    /// Whether `taker` should receive in small steps, because [`Self::take_down`] may make it wait.
+    pub fn holds_down(&self, taker: Taker) -> bool {
+        self.download() > 0 || (taker.priority == Priority::Background && self.held_for().is_some())
+    }
 
-impl Budget {
-    fn set(&self, rate: Rate) {
-        if rate.bytes_or_zero() != self.rate() {
-            self.pace.store(rate.0.map(|rate| Arc::new(Pace::new(rate.get(), BURST, SinceStart::new()))));
-            self.changed.notify_waiters();
+    /// How much longer the background gives way, if the foreground receives nothing more.
+    fn held_for(&self) -> Option<Duration> {
+        let heard = self.heard.load(Ordering::Relaxed);
+        let quiet = Duration::from_millis(self.millis().saturating_sub(heard));
+        if heard == NEVER { None } else { RECENT.checked_sub(quiet).filter(|left| !left.is_zero()) }
+    }
+
+    /// Waits until the foreground receives nothing.
+    async fn silence(&self) {
+        while let Some(wait) = self.held_for() {
+            sleep(wait).await;
         }
     }
 
-    fn rate(&self) -> u64 {
-        self.pace.load().as_ref().map_or(0, |pace| pace.rate())
-    }
-
-    async fn take(&self, bytes: usize) {
-        let mut left = bytes;
-        while left > 0 {
-            if self.pace.load().is_none() {
-                return;
-            }
-            let portion = left.min(PORTION);
-            let mut odd = self.turn.lock().await;
-            *odd += portion;
-            while *odd >= CELL {
-                let changed = self.changed.notified();
-                let Some(pace) = self.pace.load_full() else {
-                    *odd = 0;
-                    return;
-                };
-                if let Err(wait) = pace.pass(&mut odd) {
-                    // Ends early when the limit changes.
-                    drop(timeout(wait, changed).await);
-                }
-            }
-            left -= portion;
-        }
-    }
-}
-
-/// Tokio's clock for governor, so that a paused runtime pauses the limits too.
-#[derive(Clone, Copy, Debug)]
-struct SinceStart(Instant);
-
-impl SinceStart {
-    fn new() -> Self {
-        Self(Instant::now())
-    }
-}
-
-impl Clock for SinceStart {
-    type Instant = Duration;
-
-    fn now(&self) -> Duration {
-        self.0.elapsed()
+    fn millis(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(NEVER - 1)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn seconds_for(limits: &HostLimits, bytes: usize) -> f64 {
-        let start = Instant::now();
-        limits.take_up(bytes).await;
-        start.elapsed().as_secs_f64()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn rates_are_kept_within_two_percent() {
-        for rate in [50_000_u32, 3_000_000, 25_000_000, 333_333_333, 2_500_000_000] {
-            let limits = HostLimits::new(Rate::per_second(rate.into()), Rate::NONE);
-            for _ in 0..3 {
-                let took = seconds_for(&limits, rate as usize).await;
-                assert!((0.98..1.02).contains(&took), "{rate} bytes took {took} s");
-            }
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn takers_share_evenly() {
-        let limits = Arc::new(HostLimits::new(Rate::NONE, Rate::per_second(8 << 20)));
-        let tasks: Vec<_> = (0..8)
-            .map(|_| {
-                let limits = limits.clone();
-                tokio::spawn(async move {
-                    let mut taken = 0_u32;
-                    let end = Instant::now() + Duration::from_secs(2);
-                    while Instant::now() < end {
-                        limits.take_down(16 * 1024).await;
-                        taken += 1;
-                    }
-                    taken
-                })
-            })
-            .collect();
-        for task in tasks {
-            let taken = task.await.unwrap();
-            assert!((124..=132).contains(&taken), "{taken} of 128 portions");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_change_is_no_burst_and_reaches_those_who_wait() {
-        let limits = Arc::new(HostLimits::new(Rate::per_second(1_000), Rate::NONE));
-        let waiter = tokio::spawn({
-            let limits = limits.clone();
-            async move { seconds_for(&limits, 40_000_000).await }
-        });
-        tokio::task::yield_now().await;
-        tokio::time::advance(Duration::from_secs(1)).await;
-        limits.set(Rate::per_second(40_000_000), Rate::NONE);
-        let took = waiter.await.unwrap();
-        assert!((1.98..3.1).contains(&took), "{took}");
-        limits.set(Rate::per_second(10_000_000), Rate::NONE);
-        assert!(seconds_for(&limits, 1_000_000).await > 0.098);
-        limits.set(Rate::NONE, Rate::NONE);
-        assert!(seconds_for(&limits, usize::MAX).await < 0.001);
-    }
-}
+mod tests;

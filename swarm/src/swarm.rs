@@ -16,6 +16,7 @@ use eagle_core::wire::announce::Peer;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::limit::{Priority, Taker};
 pub use counts::{PeerStats, SwarmStats};
 use state::State;
 
@@ -84,6 +85,18 @@ impl Swarm {
         self.state().spec().id
     }
 
+    /// Makes it answer to a second name too, the v1 infohash of the blob, under which foreign clients know it. It keeps the
+    /// first one that it is given; `false` if it cannot have this one, because it has another, has been left, or because
+    /// another swarm of this process is called so.
+    pub fn set_alias(&self, name: SwarmId) -> bool {
+        self.state().set_alias(name)
+    }
+
+    /// Its second name, if it has one.
+    pub fn alias(&self) -> Option<SwarmId> {
+        self.state().alias()
+    }
+
     /// How the blob is cut.
     pub fn layout(&self) -> PieceLayout {
         self.state().spec().layout
@@ -117,13 +130,23 @@ impl Swarm {
     /// are kept.
     pub fn add_peers(&self, peers: impl IntoIterator<Item = Peer>) {
         for peer in peers {
-            candidates::add(self.state(), peer);
+            candidates::add(self.state(), self.id(), peer);
         }
     }
 
     /// Where readers stand, as piece indices: the missing pieces in front of them are asked for first.
     pub fn set_readers(&self, positions: &[u32]) {
         self.state().set_readers(positions);
+    }
+
+    /// How urgent what it receives is; the foreground at first.
+    pub fn set_priority(&self, priority: Priority) {
+        self.state().set_priority(priority);
+    }
+
+    /// How bytes of the same blob that move some other way are taken from the node's budgets, so that all have one share.
+    pub fn taker(&self, priority: Priority) -> Taker {
+        Taker::new(self.id(), priority)
     }
 
     /// How far it is, watchable.
@@ -138,7 +161,7 @@ impl Swarm {
 
     /// Peers that could not be used, or were lost, since this was last asked; at most 64. (The announce client asks.)
     pub fn take_failed(&self) -> Vec<PeerId> {
-        self.state().take_failed()
+        self.state().take_failed(self.id())
     }
 
     /// Leaves now, whoever still holds a clone.

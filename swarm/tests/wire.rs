@@ -8,6 +8,8 @@ mod failures;
 mod foreign;
 #[path = "wire/granted.rs"]
 mod granted;
+#[path = "wire/limits.rs"]
+mod limits;
 #[path = "wire/rollout.rs"]
 mod rollout;
 #[path = "wire/support.rs"]

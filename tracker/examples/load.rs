@@ -1,8 +1,10 @@
-//! What one core of a tracker carries: `cargo run --release -p eagle-tracker --example load [SWARMS] [MEMBERS]`.
+//! What one core of a tracker carries: `cargo xtask bench tracker [--swarms N] [--members N] [--json FILE]`.
 //!
-//! Three measurements, each printed with its unit: the store with SWARMS × MEMBERS (200 × 10,000) peers that were all
-//! given their links (bytes a peer, time of a handout); BEP 3 announces over keep-alive connections; batched announces
-//! of 200 swarms each. Rates are per CPU second of the thread that works, so that they hold however busy the machine is.
+//! First the store alone, with SWARMS × MEMBERS (200 × 10,000) peers that were all given their links: memory, time of a
+//! handout. Then a tracker over HTTP on kept-alive connections: it is filled by batches of all swarms of one member each,
+//! which is also the rate of batched updates with handouts; told again; asked by newcomers one after the other, with all
+//! peers there; and asked by BEP 3. Rates are per CPU second of the thread that serves, so that they hold however busy the
+//! machine is. Ends with an error if a figure is not what it must be.
 
 #![allow(clippy::print_stdout, reason = "it prints what it measured")]
 #![allow(
@@ -13,9 +15,11 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Parser;
 use eagle_core::config::tracker::TrackerConfig;
 use eagle_core::swarm_id::{PeerId, SwarmId};
 use eagle_core::wire::announce::{Announce, Batch, Role};
@@ -25,6 +29,7 @@ use eagle_tracker::select::{FLOOR, HANDOUT};
 use eagle_tracker::swarms::{Bounds, Swarms, Want, Who, Word};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
+use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -32,25 +37,121 @@ use tokio::net::TcpStream;
 const SERVER: &str = "tracker";
 /// The thread of `main`: the executable's name.
 const MAIN: &str = "load";
-const CONNECTIONS: usize = 64;
+/// Connections of a phase that measures a rate, and of one that measures how long an answer takes.
+const MANY: usize = 64;
+const FEW: usize = 2;
 const RUN: Duration = Duration::from_secs(4);
 
+/// What one core of a tracker carries
+#[derive(Parser)]
+struct Args {
+    /// How many swarms there are
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=512))]
+    swarms: u32,
+    /// How many members each has
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..))]
+    members: u32,
+    /// Write the result as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// One figure.
+#[derive(Serialize)]
+struct Figure {
+    name: &'static str,
+    value: f64,
+    unit: &'static str,
+    /// What it must be at least, or at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    must: Option<Must>,
+}
+
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Must {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+/// All figures so far.
+#[derive(Default)]
+struct Figures(Vec<Figure>);
+
+impl Figure {
+    fn is_missed(&self) -> bool {
+        match self.must {
+            Some(Must::AtLeast(least)) => self.value < least,
+            Some(Must::AtMost(most)) => self.value > most,
+            None => false,
+        }
+    }
+}
+
+impl Figures {
+    fn add(&mut self, name: &'static str, value: f64, unit: &'static str, must: Option<Must>) {
+        let figure = Figure { name, value, unit, must };
+        let note = match (must, figure.is_missed()) {
+            (None, _) => String::new(),
+            (Some(Must::AtLeast(least)), missed) => format!("  must be >= {least}{}", verdict(missed)),
+            (Some(Must::AtMost(most)), missed) => format!("  must be <= {most}{}", verdict(missed)),
+        };
+        println!("{name:<44} {value:>12.3} {unit}{note}");
+        self.0.push(figure);
+    }
+}
+
+fn verdict(missed: bool) -> &'static str {
+    if missed { ": MISSED" } else { ": ok" }
+}
+
 fn main() -> Result<()> {
-    let mut arguments = std::env::args().skip(1);
-    let mut next = |default: u32| arguments.next().map_or(Ok(default), |text| text.parse());
-    let (swarms, members) = (next(200)?, next(10_000)?);
-    store(swarms, members)?;
+    let args = Args::parse();
+    let mut figures = Figures::default();
+    store(&args, &mut figures)?;
     let server = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name(SERVER)
         .enable_all()
         .build()?;
-    let config = TrackerConfig { listen: "127.0.0.1:0".parse()?, ..TrackerConfig::default() };
+    // Nobody is forgotten while this runs.
+    let config =
+        TrackerConfig { listen: "127.0.0.1:0".parse()?, interval_s: 3600, ..TrackerConfig::default() };
     let tracker = server.block_on(async { Tracker::start(&config, &Context::new()) })?;
     let clients = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    clients.block_on(over_http(tracker.address(), "BEP 3 announces", 1, bep3))?;
-    clients.block_on(over_http(tracker.address(), "batched updates", BATCH, batch))?;
+    clients.block_on(serve(tracker.address(), &args, &mut figures))?;
     server.block_on(tracker.stop())?;
+    if let Some(path) = &args.json {
+        std::fs::write(path, serde_json::to_vec_pretty(&figures.0)?).context("cannot write the result")?;
+    }
+    let missed = figures.0.iter().filter(|figure| figure.is_missed()).count();
+    ensure!(missed == 0, "{missed} figures are not what they must be");
+    Ok(())
+}
+
+/// A tracker over HTTP.
+async fn serve(address: SocketAddr, args: &Args, figures: &mut Figures) -> Result<()> {
+    let (swarms, members) = (args.swarms, args.members);
+    let before = resident()?;
+    let fill = Load { connections: MANY, first: 0, until: Until::Requests(members), weight: swarms };
+    let filled = fill.run(address, move |number| batch(number, 0..swarms, HANDOUT as u32)).await?;
+    let peers = f64::from(swarms) * f64::from(members);
+    let grown = (resident()? - before) as f64;
+    figures.add("peers over HTTP", peers / 1e6, "M", None);
+    // The clients of this process, and what HTTP needs for them, come on top of the store.
+    figures.add("memory of the process for them", grown / 1e6, "MB", None);
+    figures.add("batched updates with handouts", filled.rate, "/s per core", None);
+    let again = Load { until: Until::Time(RUN), ..fill };
+    let told = again.run(address, move |number| batch(number % members, 0..swarms, 0)).await?;
+    figures.add("batched updates", told.rate, "/s per core", Some(Must::AtLeast(100_000.0)));
+    let one = Load { connections: FEW, first: members, until: Until::Time(RUN), weight: 1 };
+    let one = one.run(address, move |number| batch(number, number % swarms..number % swarms + 1, 6)).await?;
+    figures.add("handout over HTTP, p50", one.at(500), "ms", None);
+    figures.add("handout over HTTP, p99", one.at(990), "ms", Some(Must::AtMost(5.0)));
+    let bep3 = Load { connections: MANY, first: 0, until: Until::Time(RUN), weight: 1 };
+    let bep3 = bep3.run(address, move |number| bep3_request(number, swarms)).await?;
+    figures.add("BEP 3 announces", bep3.rate, "/s per core", Some(Must::AtLeast(10_000.0)));
+    figures.add("BEP 3 announces, p99 with 64 at once", bep3.at(990), "ms", None);
     Ok(())
 }
 
@@ -74,7 +175,8 @@ fn who(number: u32) -> Who<'static> {
 }
 
 /// The pure store, without HTTP and locks.
-fn store(swarms: u32, members: u32) -> Result<()> {
+fn store(args: &Args, figures: &mut Figures) -> Result<()> {
+    let (swarms, members) = (args.swarms, args.members);
     let bounds = Bounds { swarms: 1 << 20, peers_per_swarm: 1 << 19, ttl: Duration::from_secs(25) };
     let mut store = Swarms::new(bounds);
     let mut random = Xoshiro256PlusPlus::seed_from_u64(1);
@@ -90,19 +192,19 @@ fn store(swarms: u32, members: u32) -> Result<()> {
         }
     }
     let (peers, filled, bytes) = (store.peers(), cpu(MAIN)? - begun, resident()? - before);
-    println!(
-        "store: {peers} peers in {swarms} swarms, {} MB, {} bytes a peer, filled with {:.2} M handouts/s",
-        bytes / 1_000_000,
-        bytes / peers as u64,
-        peers as f64 / filled / 1e6
-    );
+    // The target is for two million peers; others have their share of it.
+    let most = 300.0 * peers as f64 / 2e6;
+    figures.add("peers in the store", peers as f64 / 1e6, "M", None);
+    figures.add("memory of the store", bytes as f64 / 1e6, "MB", Some(Must::AtMost(most)));
+    figures.add("bytes a peer", bytes as f64 / peers as f64, "B", None);
+    figures.add("first handouts", peers as f64 / filled / 1e6, "M/s", None);
     let begun = cpu(MAIN)?;
     for member in 0..members {
         for swarm in 0..swarms {
             announce(&mut store, member, swarm, Want::More { links: 0, live: 12 }, 10_000)?;
         }
     }
-    println!("store: refreshed with {:.2} M updates/s", peers as f64 / (cpu(MAIN)? - begun) / 1e6);
+    figures.add("updates", peers as f64 / (cpu(MAIN)? - begun) / 1e6, "M/s", None);
     let mut chance = Xoshiro256PlusPlus::seed_from_u64(2);
     let mut nanos: Vec<u128> = Vec::new();
     for number in 0..200_000 {
@@ -117,7 +219,15 @@ fn store(swarms: u32, members: u32) -> Result<()> {
     }
     nanos.sort_unstable();
     let at = |part: usize| nanos[nanos.len() * part / 1000] as f64 / 1e3;
-    println!("store: handout p50 {:.1} us, p99 {:.1} us, p99.9 {:.1} us", at(500), at(990), at(999));
+    figures.add("handout, p50", at(500), "us", None);
+    figures.add("handout, p99", at(990), "us", Some(Must::AtMost(5000.0)));
+    figures.add("handout, p99.9", at(999), "us", None);
+    expiry(&mut store, figures);
+    Ok(())
+}
+
+/// All of the store expires, in the steps of a tracker.
+fn expiry(store: &mut Swarms, figures: &mut Figures) {
     let begun = Instant::now();
     let mut longest = Duration::ZERO;
     loop {
@@ -128,34 +238,33 @@ fn store(swarms: u32, members: u32) -> Result<()> {
             break;
         }
     }
-    println!("store: one pass of expiry {:?}, longest step {longest:?}", begun.elapsed());
-    Ok(())
+    figures.add("one pass of expiry", begun.elapsed().as_secs_f64() * 1e3, "ms", None);
+    figures.add("its longest step", longest.as_secs_f64() * 1e3, "ms", None);
 }
 
-/// Swarms of one batch.
-const BATCH: u32 = 200;
-
-fn bep3(number: u32) -> Vec<u8> {
+fn bep3_request(number: u32, swarms: u32) -> Vec<u8> {
     let mut hash = String::new();
-    for byte in swarm_id(number % 200).0 {
+    for byte in swarm_id(1000 + number % swarms).0 {
         let _ = write!(hash, "%{byte:02x}");
     }
     format!(
         "GET /announce?info_hash={hash}&peer_id=-TR3000-{number:012}&port={}&uploaded=0&downloaded=0&left=77&compact=1 \
          HTTP/1.1\r\nhost: t\r\n\r\n",
-        1024 + number % 10_000
+        1024 + number % 60_000
     )
     .into_bytes()
 }
 
-fn batch(number: u32) -> Vec<u8> {
-    let who = who(number % 10_000);
+/// What the member `number` says of these swarms, in each of which it wants `links` more.
+fn batch(number: u32, swarms: std::ops::Range<u32>, links: u32) -> Vec<u8> {
+    let who = who(number);
+    let live = if links == 0 { 12 } else { 0 };
     let swarm = |swarm| Announce {
         swarm: swarm_id(1000 + swarm),
         left: 1_000_000,
         event: None,
-        want: if number < 10_000 { 6 } else { 0 },
-        live: 12,
+        want: links,
+        live,
         failed: vec![],
     };
     let batch = Batch {
@@ -164,47 +273,77 @@ fn batch(number: u32) -> Vec<u8> {
         zone: who.zone.into(),
         role: who.role,
         upload_limit: 0,
-        swarms: (0..BATCH).map(swarm).collect(),
+        swarms: swarms.map(swarm).collect(),
     };
     let body = serde_json::to_vec(&batch).unwrap_or_default();
     let head = format!("POST /v1/announce HTTP/1.1\r\nhost: t\r\ncontent-length: {}\r\n\r\n", body.len());
     [head.into_bytes(), body].concat()
 }
 
-/// Sends requests over keep-alive connections for [`RUN`]; each counts for `weight`.
-async fn over_http(address: SocketAddr, what: &str, weight: u32, request: fn(u32) -> Vec<u8>) -> Result<()> {
-    let (begun, spent) = (Instant::now(), cpu(SERVER)?);
-    let connection = |first: usize| async move {
-        let mut stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let mut waits = Vec::new();
-        let mut number = first as u32;
-        while begun.elapsed() < RUN {
-            let bytes = request(number);
-            let sent = Instant::now();
-            stream.write_all(&bytes).await?;
-            answer(&mut stream).await?;
-            waits.push(sent.elapsed());
-            number += CONNECTIONS as u32;
-        }
-        anyhow::Ok(waits)
-    };
-    let tasks: Vec<_> = (0..CONNECTIONS).map(|first| tokio::spawn(connection(first))).collect();
-    let mut waits = Vec::new();
-    for task in tasks {
-        waits.extend(task.await??);
+#[derive(Clone, Copy)]
+enum Until {
+    Requests(u32),
+    Time(Duration),
+}
+
+/// Requests over kept-alive connections, one at a time on each.
+#[derive(Clone, Copy)]
+struct Load {
+    connections: usize,
+    /// The number of the first request.
+    first: u32,
+    until: Until,
+    /// What each counts for.
+    weight: u32,
+}
+
+/// What a load came to.
+struct Outcome {
+    /// A second of the server's CPU time.
+    rate: f64,
+    waits: Vec<Duration>,
+}
+
+impl Outcome {
+    /// The wait, in milliseconds, that so many of a thousand requests do not exceed.
+    fn at(&self, part: usize) -> f64 {
+        self.waits.get(self.waits.len() * part / 1000).map_or(0.0, |wait| wait.as_secs_f64() * 1e3)
     }
-    let (seconds, spent) = (begun.elapsed().as_secs_f64(), cpu(SERVER)? - spent);
-    waits.sort_unstable();
-    let count = waits.len() as f64 * f64::from(weight);
-    println!(
-        "http: {what}: {:.0}/s, {:.0} per CPU second of the server; answer p50 {:?}, p99 {:?}",
-        count / seconds,
-        count / spent,
-        waits[waits.len() / 2],
-        waits[waits.len() * 99 / 100]
-    );
-    Ok(())
+}
+
+impl Load {
+    async fn run(
+        self,
+        address: SocketAddr,
+        request: impl Fn(u32) -> Vec<u8> + Copy + Send + 'static,
+    ) -> Result<Outcome> {
+        let (begun, spent) = (Instant::now(), cpu(SERVER)?);
+        let connection = move |own: usize| async move {
+            let mut stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            let (mut waits, mut done) = (Vec::new(), own as u32);
+            while match self.until {
+                Until::Requests(count) => done < count,
+                Until::Time(time) => begun.elapsed() < time,
+            } {
+                let bytes = request(self.first + done);
+                let sent = Instant::now();
+                stream.write_all(&bytes).await?;
+                answer(&mut stream).await?;
+                waits.push(sent.elapsed());
+                done += self.connections as u32;
+            }
+            anyhow::Ok(waits)
+        };
+        let tasks: Vec<_> = (0..self.connections).map(|own| tokio::spawn(connection(own))).collect();
+        let mut waits = Vec::new();
+        for task in tasks {
+            waits.extend(task.await??);
+        }
+        waits.sort_unstable();
+        let count = waits.len() as f64 * f64::from(self.weight);
+        Ok(Outcome { rate: count / (cpu(SERVER)? - spent), waits })
+    }
 }
 
 /// Reads one answer to its end.

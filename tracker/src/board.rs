@@ -68,6 +68,19 @@ impl Board {
         self.shard(swarm).lock().swarms.scrape(swarm).unwrap_or_default()
     }
 
+    /// What is known of every swarm; none if there are more than `most`.
+    pub(crate) fn scrape_all(&self, most: usize) -> Option<Vec<(SwarmId, Scrape)>> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            if all.len() + shard.swarms.len() > most {
+                return None;
+            }
+            all.extend(shard.swarms.scrape_all());
+        }
+        Some(all)
+    }
+
     /// How many swarms and members there are.
     pub(crate) fn size(&self) -> (usize, usize) {
         self.shards.iter().fold((0, 0), |(swarms, peers), shard| {

@@ -3,7 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /announce`, `GET /a/{token}/announce` | BEP 3, compact by BEP 23 and BEP 7 |
-//! | `GET /scrape`, `GET /a/{token}/scrape` | BEP 48 |
+//! | `GET /scrape`, `GET /a/{token}/scrape` | BEP 48; of all swarms at once if the configuration allows it |
 //! | `POST /v1/announce` | [`eagle_core::wire::announce`] |
 //!
 //! The token is part of the path so that a client which knows only BEP 3 can carry one; it is not looked at yet.
@@ -20,6 +20,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
+use eagle_core::config::tracker::TrackerConfig;
 use eagle_core::wire::announce::Peer;
 use tokio::sync::Semaphore;
 
@@ -39,6 +40,8 @@ pub(crate) struct Service {
     board: Arc<Board>,
     metrics: Metrics,
     interval_s: u32,
+    /// Whether all swarms may be asked for at once.
+    full_scrape: bool,
     /// Requests answered at once.
     working: Semaphore,
     /// Batches held back at once; at most half of the requests.
@@ -50,18 +53,14 @@ pub(crate) struct Service {
 struct Source(SocketAddr);
 
 impl Service {
-    pub(crate) fn new(
-        board: Arc<Board>,
-        metrics: Metrics,
-        interval_s: u32,
-        concurrent_requests: usize,
-    ) -> Self {
+    pub(crate) fn new(board: Arc<Board>, metrics: Metrics, config: &TrackerConfig) -> Self {
         // A semaphore counts to 2^61 and panics above.
-        let working = concurrent_requests.clamp(1, Semaphore::MAX_PERMITS);
+        let working = config.concurrent_requests.clamp(1, Semaphore::MAX_PERMITS);
         Self {
             board,
             metrics,
-            interval_s,
+            interval_s: config.interval_s,
+            full_scrape: config.full_scrape,
             working: Semaphore::new(working),
             held: Semaphore::new(HELD.min(working / 2)),
         }

@@ -72,8 +72,7 @@ impl Tracker {
         let board = Arc::new(Board::new(bounds));
         let metrics =
             context.metrics.register("eagle_tracker", |registry| Metrics::register(registry, &board));
-        let service =
-            Service::new(Arc::clone(&board), metrics, config.interval_s, config.concurrent_requests);
+        let service = Service::new(Arc::clone(&board), metrics, config);
         let stop = context.shutdown.token().child_token();
         let serving = Serving {
             router: http::router(Arc::new(service)),

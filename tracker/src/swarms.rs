@@ -206,6 +206,11 @@ impl Swarms {
         self.index.get(swarm).map(|&at| self.list[at].scrape())
     }
 
+    /// What is known of every swarm.
+    pub fn scrape_all(&self) -> impl Iterator<Item = (SwarmId, Scrape)> + '_ {
+        self.list.iter().map(|swarm| (swarm.id(), swarm.scrape()))
+    }
+
     /// How many swarms there are.
     pub fn len(&self) -> usize {
         self.list.len()

@@ -137,7 +137,7 @@ async fn a_failure_is_a_reason_and_never_a_status() {
         &client.get(&format!("/announce?{HASH}&port=1&peer_id=x")).await[..],
         b"d14:failure reason28:peer_id is not 20 bytes longe"
     );
-    assert!(client.get("/scrape").await.starts_with(b"d14:failure reason"));
+    assert!(String::from_utf8_lossy(&client.get("/scrape").await).contains("set full_scrape"));
     let (status, _) = client.send("GET", "/elsewhere", Bytes::new()).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
     let metrics = context.metrics.encode().unwrap();
@@ -161,6 +161,27 @@ async fn a_scrape_counts() {
     };
     assert_eq!((count("complete"), count("incomplete"), count("downloaded")), (1, 1, 1));
     assert_eq!(files.len(), 2, "an unknown swarm has nobody");
+}
+
+/// As checkers of public trackers ask: all swarms, and one of them, with a token in the path or without.
+#[tokio::test]
+async fn a_full_scrape_tells_of_every_swarm_where_that_is_allowed() {
+    let (tracker, _context) = start(&TrackerConfig { full_scrape: true, ..config() });
+    let mut client = Client::to(tracker.address()).await;
+    assert_eq!(&client.get("/scrape").await[..], b"d5:filesdee");
+    client.batch(&seeder(1, b"yz")).await;
+    client
+        .get(&format!("/announce?info_hash={}&peer_id={}&port=9&left=1", "z".repeat(20), "p".repeat(20)))
+        .await;
+    let file = |name: &str, incomplete: u32| {
+        format!("20:{}d8:completei0e10:downloadedi0e10:incompletei{incomplete}ee", name.repeat(20))
+    };
+    let (one, other) = (file("y", 1), file("z", 2));
+    let all = format!("d5:filesd{one}{other}ee");
+    assert_eq!(client.get("/scrape").await, all);
+    assert_eq!(client.get("/a/token/scrape").await, all);
+    let named = client.get(&format!("/scrape?info_hash={}", "z".repeat(20))).await;
+    assert_eq!(named, format!("d5:filesd{other}ee"));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //! package index has, installed when that is allowed.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
 
@@ -30,7 +30,15 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("portmap", "containernetworking-plugins"),
     ("busybox", "busybox-static"),
     ("update-ca-certificates", "ca-certificates"),
+    ("transmission-daemon", "transmission-daemon"),
+    ("aria2c", "aria2"),
+    ("nginx", "nginx-light"),
 ];
+
+/// Debian's interpreter, for which its packages of Python libraries are.
+const PYTHON: &str = "/usr/bin/python3";
+/// A library of Python that the scenarios use, and the Debian package that brings it.
+const LIBRARIES: &[(&str, &str)] = &[("libtorrent", "python3-libtorrent")];
 
 /// The cargo tool that checks licences and bans.
 pub(crate) const DENY: &str = "cargo-deny";
@@ -73,8 +81,9 @@ pub(crate) fn install(allowed: bool) -> anyhow::Result<Outcome> {
         None => python::install()?,
         Some(why) => obstacles.push(why),
     }
-    let packages: Vec<&str> =
-        PROGRAMS.iter().filter(|(program, _)| !has(program)).map(|(_, package)| *package).collect();
+    let programs = PROGRAMS.iter().filter(|(program, _)| !has(program));
+    let libraries = LIBRARIES.iter().filter(|(library, _)| !has_library(library));
+    let packages: Vec<&str> = programs.chain(libraries).map(|(_, package)| *package).collect();
     match (packages.is_empty(), can_install()) {
         (true, _) => {}
         (false, true) => apt(&packages)?,
@@ -106,8 +115,16 @@ fn apt(packages: &[&str]) -> anyhow::Result<()> {
 
 /// Programs that the scenarios need and this machine does not have, in words.
 pub(crate) fn missing_programs() -> Vec<String> {
-    let missing = PROGRAMS.iter().filter(|(program, _)| !has(program));
-    missing.map(|(program, package)| format!("{program} (Debian package {package})")).collect()
+    let programs = PROGRAMS.iter().filter(|(program, _)| !has(program));
+    let libraries = LIBRARIES.iter().filter(|(library, _)| !has_library(library));
+    let missing = programs.chain(libraries);
+    missing.map(|(what, package)| format!("{what} (Debian package {package})")).collect()
+}
+
+fn has_library(library: &str) -> bool {
+    let import =
+        Command::new(PYTHON).args(["-c", &format!("import {library}")]).stderr(Stdio::null()).status();
+    import.is_ok_and(|status| status.success())
 }
 
 fn missing_tools() -> anyhow::Result<Vec<String>> {

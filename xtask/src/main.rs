@@ -24,8 +24,9 @@ enum Command {
     Test(test::Args),
     /// The rules of the house that no compiler checks: crate arrows, sizes, documentation
     Tidy,
-    /// Measure: `bench netns …` rollouts, `bench store …` and `bench ingest …` a seeder, `bench control …` the control
-    /// channel, `bench sim …` simulated rollouts (all else goes to the benchmark)
+    /// Measure: `bench netns …` rollouts, `bench store …` and `bench ingest …` a seeder, `bench pair …` one sender and one
+    /// receiver, `bench tracker …` what a tracker carries, `bench control …` the control channel, `bench sim …` simulated
+    /// rollouts (all else goes to the benchmark)
     Bench {
         /// What the benchmark takes
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -73,6 +74,13 @@ fn bench(args: &[String]) -> anyhow::Result<()> {
     if let ["sim", rest @ ..] = &args[..] {
         let fixed = ["run", "--release", "--quiet", "--package", "eagle-sim", "--example", "rows", "--"];
         return run::cargo(&[&fixed[..], rest].concat());
+    }
+    if let ["tracker", rest @ ..] = &args[..] {
+        let fixed = ["run", "--release", "--quiet", "--package", "eagle-tracker", "--example", "load", "--"];
+        return run::cargo(&[&fixed[..], rest].concat());
+    }
+    if args.first() == Some(&"pair") {
+        test::librqbit()?;
     }
     run::cargo(&["build", "--release", "--quiet", "--package", "eagle"])?;
     let fixed = ["run", "--release", "--quiet", "--package", "eagle-kind-tests", "--bin", "bench", "--"];

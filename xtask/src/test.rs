@@ -65,6 +65,7 @@ const STEPS: &[Step] = &[
     Step { name: "demo", run: |_| demo() },
     Step { name: "soak", run: |_| soak(&["--minutes", "3"]).map(|()| Outcome::Passed) },
     Step { name: "netns", run: |_| scenarios("netns", &go::CONTAINERDS) },
+    Step { name: "foreign", run: |_| foreign() },
     Step { name: "image", run: |_| oci_image() },
     Step { name: "kubernetes", run: |_| scenarios("kubernetes", &go::all()) },
 ];
@@ -216,6 +217,19 @@ fn scenarios(target: &str, programs: &[&str]) -> anyhow::Result<Outcome> {
     // One after the other: they measure times and share the machine's processors.
     let fixed = ["test", "--release", "--quiet", "--package", SCENARIOS, "--test", target];
     plain(&[&fixed[..], &["--", "--include-ignored", "--test-threads", "1", "--nocapture"]].concat())
+}
+
+/// BitTorrent clients that are not Eagle, in its swarms.
+fn foreign() -> anyhow::Result<Outcome> {
+    if is_root() {
+        librqbit()?;
+    }
+    scenarios("foreign", &[])
+}
+
+/// Builds librqbit's program. By itself, so that what it wants of other crates changes nothing of Eagle's.
+pub(crate) fn librqbit() -> anyhow::Result<()> {
+    cargo(&["build", "--release", "--quiet", "--package", "eagle-swarm", "--example", "librqbit"])
 }
 
 #[cfg(test)]

@@ -126,7 +126,10 @@ impl<'a> Filling<'a> {
             match self.parts.engine.join(spec, self.arriving.clone()) {
                 Ok(swarm) => {
                     self.parts.announce.track(&swarm);
-                    self.flight.steer(swarm.clone(), list.layout);
+                    if list.infohash.is_some_and(|infohash| swarm.set_alias(infohash)) {
+                        self.parts.announce.track_alias(&swarm);
+                    }
+                    self.flight.steer(&swarm, list.layout);
                     self.swarm = Some(swarm);
                 }
                 Err(error) => {

@@ -1,6 +1,7 @@
 //! One fetch of one blob on this node: what its readers wait for and tell it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use eagle_blobs::cache::Partial;
@@ -8,7 +9,7 @@ use eagle_blobs::tail::Source;
 use eagle_core::digest::Digest;
 use eagle_core::name::Repository;
 use eagle_core::piece::PieceLayout;
-use eagle_swarm::Swarm;
+use eagle_swarm::{Priority, Swarm};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -35,6 +36,7 @@ pub struct Flight {
     swarm: OnceLock<(Swarm, PieceLayout)>,
     readers: Mutex<Readers>,
     counted: Arc<Counted>,
+    background: AtomicBool,
 }
 
 #[derive(Default)]
@@ -44,7 +46,12 @@ struct Readers {
 }
 
 impl Flight {
-    pub(super) fn new(repository: Repository, digest: Digest, size_hint: Option<u64>) -> Self {
+    pub(super) fn new(
+        repository: Repository,
+        digest: Digest,
+        size_hint: Option<u64>,
+        priority: Priority,
+    ) -> Self {
         let state = watch::Sender::new(State::Opening);
         Self {
             repository,
@@ -54,6 +61,7 @@ impl Flight {
             swarm: OnceLock::new(),
             readers: Mutex::default(),
             counted: Arc::default(),
+            background: AtomicBool::new(priority == Priority::Background),
         }
     }
 
@@ -70,6 +78,19 @@ impl Flight {
     /// The blob's size as a manifest has it.
     pub fn size_hint(&self) -> Option<u64> {
         self.size_hint
+    }
+
+    /// How urgent it is.
+    pub fn priority(&self) -> Priority {
+        if self.background.load(Ordering::Acquire) { Priority::Background } else { Priority::Foreground }
+    }
+
+    /// Somebody waits for it from now on. It stays in the foreground to its end, which is then near.
+    pub(super) fn promote(&self) {
+        self.background.store(false, Ordering::Release);
+        if let Some((swarm, _)) = self.swarm.get() {
+            swarm.set_priority(Priority::Foreground);
+        }
     }
 
     /// Where what comes over HTTP is counted.
@@ -95,9 +116,11 @@ impl Flight {
     }
 
     /// The swarm that readers steer.
-    pub(super) fn steer(&self, swarm: Swarm, layout: PieceLayout) {
+    pub(super) fn steer(&self, swarm: &Swarm, layout: PieceLayout) {
         // A flight joins one swarm only; a second call would change nothing.
-        let _ = self.swarm.set((swarm, layout));
+        let _ = self.swarm.set((swarm.clone(), layout));
+        // After it can be found by a promotion, so that none is missed.
+        swarm.set_priority(self.priority());
         self.tell_swarm();
     }
 

@@ -13,6 +13,8 @@ use eagle_blobs::origin::Giver;
 use eagle_blobs::seeder_client::BlobStream;
 use eagle_blobs::writer::{KnownHashes, Writer, WriterError};
 use eagle_core::piece::PieceHash;
+use eagle_core::swarm_id::SwarmId;
+use eagle_swarm::Taker;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
@@ -108,6 +110,7 @@ pub(super) async fn pour(
 ) -> Result<(), Failure> {
     let layout = target.partial.layout();
     let Answer { rung, mut first, stretch } = answer;
+    let swarm = SwarmId::derive(&parts.key, flight.digest());
     let mut taken = 0;
     while let Some(piece) = target.partial.first_missing(0) {
         if taken >= stretch {
@@ -128,7 +131,8 @@ pub(super) async fn pour(
         let mut writer = Writer::new(target.partial.clone(), from, Some(known));
         let (mut bytes, giver) = (stream.bytes, stream.giver);
         while let Some(chunk) = quiet(parts.stall, bytes.next()).await?.transpose()? {
-            parts.limits.take_down(chunk.len()).await;
+            let taker = Taker::new(swarm, flight.priority());
+            parts.limits.take_down(taker, chunk.len()).await;
             target.counted.add(&rung, chunk.len());
             taken += chunk.len() as u64;
             let before = writer.position();

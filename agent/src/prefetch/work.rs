@@ -7,6 +7,7 @@ use eagle_blobs::manifests::Manifests;
 use eagle_control::message::{Depth, Login};
 use eagle_core::digest::Digest;
 use eagle_core::name::{Reference, Repository, Target};
+use eagle_swarm::Priority;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -165,7 +166,7 @@ impl Tools {
     }
 
     async fn fetch_one(&self, repository: &Repository, digest: &Digest, pin: bool) -> Result<(), Failure> {
-        self.fetcher.bring(repository, digest).await.map_err(Failure::Blob)?;
+        self.fetcher.bring(repository, digest, Priority::Background).await.map_err(Failure::Blob)?;
         if pin {
             self.fetcher.cache().pin(digest);
         }

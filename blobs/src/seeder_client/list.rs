@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use eagle_core::piece::{PieceHash, PieceLayout};
+use eagle_core::swarm_id::SwarmId;
 use eagle_core::wire::pieces::{Frame, FrameError};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
@@ -60,6 +61,8 @@ pub struct List {
     pub layout: PieceLayout,
     /// Where the seeder takes peer connections.
     pub peer: Option<SocketAddr>,
+    /// The v1 infohash under which foreign clients know the blob, if they do.
+    pub infohash: Option<SwarmId>,
     frames: BoxStream<'static, Result<Bytes, SeederError>>,
     input: BytesMut,
     next: u32,
@@ -69,8 +72,9 @@ pub struct List {
 impl List {
     /// The list that begins with piece `from`.
     pub fn new(seeder: String, stream: PieceStream, from: u32) -> Self {
-        let PieceStream { layout, peer, frames, .. } = stream;
-        Self { seeder, layout, peer, frames, input: BytesMut::new(), next: from, heard: Instant::now() }
+        let PieceStream { layout, peer, infohash, frames, .. } = stream;
+        let (input, heard) = (BytesMut::new(), Instant::now());
+        Self { seeder, layout, peer, infohash, frames, input, next: from, heard }
     }
 
     /// Waits for the next step. Cancel-safe: nothing is lost if the future is dropped.
@@ -136,7 +140,8 @@ mod tests {
             .collect();
         let layout = PieceLayout::for_size(3 << 18).unwrap();
         let frames = futures::stream::iter(chunks).chain(futures::stream::pending()).boxed();
-        List::new("http://s".into(), PieceStream { layout, peer: None, chain: None, frames }, from)
+        let stream = PieceStream { layout, peer: None, chain: None, infohash: None, frames };
+        List::new("http://s".into(), stream, from)
     }
 
     #[tokio::test]

@@ -23,6 +23,9 @@ pub struct TrackerConfig {
     pub max_peers_per_swarm: usize,
     /// Most requests answered at once; further ones wait.
     pub concurrent_requests: usize,
+    /// Whether a scrape that names no swarm is told of all of them, as checkers of public trackers expect. Whoever knows a
+    /// swarm's id can join it, so this is for networks in which everybody may have everything.
+    pub full_scrape: bool,
     /// Logs and metrics.
     pub telemetry: Telemetry,
 }
@@ -35,6 +38,7 @@ impl Default for TrackerConfig {
             max_swarms: 100_000,
             max_peers_per_swarm: 50_000,
             concurrent_requests: 4096,
+            full_scrape: false,
             telemetry: Telemetry::at(7072),
         }
     }

@@ -24,6 +24,8 @@ pub const PIECE_LENGTH_HEADER: &str = "eagle-piece-length";
 /// Response header: `host:port` where this seeder takes peer connections. An unspecified or empty host (`:port`) means
 /// the host that the request went to.
 pub const PEER_ADDRESS_HEADER: &str = "eagle-peer-address";
+/// Response header, if the blob is published: its v1 infohash, 40 hex digits, under which foreign clients have or get it.
+pub const INFOHASH_HEADER: &str = "eagle-infohash";
 /// Longest failure text that is sent or accepted, bytes.
 pub const MAX_REASON: usize = 1024;
 

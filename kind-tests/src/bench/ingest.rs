@@ -6,6 +6,7 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -17,8 +18,8 @@ use eagle_core::wire::pieces::Frame;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 
-use super::program::{Program, free_address, get};
 use super::seeder;
+use crate::program::{Program, free_address, get};
 use crate::say;
 
 /// The registry in references; its one repository.
@@ -76,8 +77,8 @@ pub(super) async fn measure(args: &Args) -> anyhow::Result<()> {
         usage.cpu_seconds,
         usage.resident_peak >> 20
     ));
-    seeder.program.end().await?;
-    nginx.end().await
+    seeder.program.stop().await?;
+    nginx.stop().await
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for people")]
@@ -123,7 +124,9 @@ fn start_nginx(place: &Path, address: SocketAddr) -> anyhow::Result<Program> {
     );
     let file = place.join("nginx.conf");
     std::fs::write(&file, config)?;
-    Program::start(place, "nginx", ["nginx".as_ref(), "-c".as_ref(), file.as_os_str()])
+    let mut command = Command::new("nginx");
+    command.arg("-c").arg(file);
+    Program::start("nginx", command, &place.join("nginx.log"))
 }
 
 async fn curl(place: &Path, url: &str) -> anyhow::Result<Duration> {

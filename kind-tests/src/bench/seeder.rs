@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -9,9 +10,9 @@ use eagle_core::config::section::Registry;
 use eagle_core::config::seeder::SeederConfig;
 use eagle_core::size::ByteSize;
 
-use super::program::{Program, free_address};
 use crate::fleet::KEY;
 use crate::netns::eagle::executable;
+use crate::program::{Program, free_address};
 
 /// A running one.
 #[derive(Debug)]
@@ -35,10 +36,10 @@ pub(super) async fn start(directory: &Path, registries: Vec<Registry>) -> anyhow
     config.origin.registries = registries;
     let file = directory.join("seeder.toml");
     std::fs::write(&file, toml::to_string(&config).context("a configuration that is no TOML")?)?;
-    let executable = executable()?;
-    let command = [executable.as_os_str(), "seeder".as_ref(), "--config".as_ref(), file.as_os_str()];
+    let mut command = Command::new(executable()?);
+    command.args(["seeder", "--config"]).arg(file);
     let started = Instant::now();
-    let mut program = Program::start(directory, "seeder", command)?;
+    let mut program = Program::start("seeder", command, &directory.join("seeder.log"))?;
     program.ready(admin, "/ready").await.context("the seeder")?;
     Ok(Seeder { program, api, ready_after: started.elapsed() })
 }

@@ -63,5 +63,5 @@ async fn once(directory: &Path, what: &str) -> anyhow::Result<()> {
         usage.resident >> 20,
         usage.resident_peak >> 20
     ));
-    seeder.program.end().await
+    seeder.program.stop().await
 }

@@ -23,6 +23,7 @@ use super::process::{Output, Process};
 use super::server::Server;
 use super::site::Site;
 use crate::fleet::{KEY, REGISTRY, metric_in};
+use crate::program::release;
 use crate::wait::wait;
 
 /// Longest wait until a part is ready.
@@ -287,15 +288,11 @@ impl Part {
 }
 
 /// `$EAGLE_BIN`, or the release build in the target directory that this very program is in.
-pub(crate) fn executable() -> anyhow::Result<PathBuf> {
+pub fn executable() -> anyhow::Result<PathBuf> {
     if let Some(path) = std::env::var_os("EAGLE_BIN") {
         return Ok(path.into());
     }
-    let own = std::env::current_exe().context("cannot tell where this program is")?;
-    // target/PROFILE/bench, or target/PROFILE/deps/TEST.
-    let folder = own.parent().context("a program without a directory")?;
-    let profile = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
-    let path = profile.with_file_name("release").join("eagle");
+    let path = release()?.join("eagle");
     ensure!(path.is_file(), "no {}: run `cargo build --release -p eagle`, or set EAGLE_BIN", path.display());
     Ok(path)
 }

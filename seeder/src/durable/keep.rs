@@ -12,7 +12,8 @@ use eagle_blobs::cache::{Blob, Cache};
 use eagle_blobs::store::{Extra, StoreError};
 use eagle_core::digest::Digest;
 use eagle_core::name::Repository;
-use eagle_swarm::HostLimits;
+use eagle_core::swarm_id::{ClusterKey, SwarmId};
+use eagle_swarm::{HostLimits, Priority, Taker};
 use futures::StreamExt as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +30,8 @@ pub struct Uploads {
     pub cache: Cache,
     /// The host-level limits: bytes that go to the store leave this node like others.
     pub limits: Arc<HostLimits>,
+    /// The cluster's secret: it names the blobs' shares of the limits.
+    pub key: ClusterKey,
     /// Blobs written at once.
     pub most: usize,
     /// How long after its commit a blob is written.
@@ -107,9 +110,11 @@ impl Uploads {
             Err(error @ (StoreError::TooLarge | StoreError::Invalid(_))) => return Ok(Kept::Never(error)),
             Err(error) => return Err(error),
         };
+        // Nobody waits for it.
+        let taker = Taker::new(SwarmId::derive(&self.key, digest), Priority::Background);
         for piece in 0..blob.layout().pieces() {
             let bytes = read_piece(&blob, piece).await?;
-            self.limits.take_up(bytes.len()).await;
+            self.limits.take_up(taker, bytes.len()).await;
             let length = bytes.len() as u64;
             shared.told("write a blob", staged.write(piece, bytes.into()).await)?;
             shared.metrics.store_bytes_written.inc_by(length);

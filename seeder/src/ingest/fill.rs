@@ -91,7 +91,7 @@ impl Pull {
             let Some(read) = read.map_err(|_| FillError::Silent)? else { break };
             let bytes = read.map_err(FillError::Store)?;
             let parts = &self.ingests.shared.parts;
-            parts.limits.take_down(bytes.len()).await;
+            parts.limits.take_down(self.open.taker(), bytes.len()).await;
             parts.metrics.store_bytes_read.inc_by(bytes.len() as u64);
             writer.push(bytes).await.map_err(wrong)?;
             self.offer();

@@ -104,6 +104,11 @@ impl PieceList {
         }
     }
 
+    /// How many hashes are known without a gap.
+    pub fn known(&self) -> usize {
+        self.state.lock().without_gap
+    }
+
     /// The hash of `piece`, if it is known.
     pub fn hash_of(&self, piece: u32) -> Option<PieceHash> {
         self.state.lock().known.get(piece as usize).copied().flatten()

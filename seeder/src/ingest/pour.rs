@@ -72,7 +72,7 @@ pub(super) async fn pour(
         let mut chunk = chunk.map_err(PourError::Seeder)?;
         let room = usize::try_from(until - writer.position()).unwrap_or(usize::MAX);
         chunk.truncate(room);
-        limits.take_down(chunk.len()).await;
+        limits.take_down(open.taker(), chunk.len()).await;
         metrics.relayed_bytes.inc_by(chunk.len() as u64);
         let shown = writer.push(chunk).await.map_err(PourError::Write)?;
         for (piece, _) in shown {

@@ -74,7 +74,7 @@ pub(super) struct Pull {
     pub(super) repository: Repository,
     pub(super) digest: Digest,
     pub(super) partial: Arc<Partial>,
-    open: Arc<Open>,
+    pub(super) open: Arc<Open>,
     // Pieces before this one have been offered.
     offered: u32,
     // Who has given bytes of it: a registry and its mirrors at most.
@@ -207,7 +207,7 @@ impl Pull {
             let Some(chunk) = chunk else { return Ok(()) };
             let chunk: Bytes = chunk.map_err(PullError::Origin)?;
             let length = chunk.len();
-            self.ingests.shared.parts.limits.take_down(length).await;
+            self.ingests.shared.parts.limits.take_down(self.open.taker(), length).await;
             self.ingests.shared.parts.metrics.origin_bytes.inc_by(length as u64);
             writer.push(chunk).await.map_err(PullError::Write)?;
             self.offer();

@@ -11,6 +11,7 @@ use eagle_core::name::Repository;
 use eagle_core::piece::MIN_PIECE;
 use eagle_core::size::ByteSize;
 use eagle_runtime::context::Context;
+use eagle_swarm::Priority;
 use eagle_tracker::Tracker;
 use parking_lot::Mutex;
 
@@ -36,7 +37,8 @@ async fn agent(world: &World, tracker: &str, zone: &str) -> (Agent, tempfile::Te
 
 async fn bring(agents: &[(Agent, tempfile::TempDir)], digest: &Digest) {
     let repository = Repository::new("r.test", "app").unwrap();
-    let each = agents.iter().map(|(agent, _)| agent.fetcher().bring(&repository, digest));
+    let each =
+        agents.iter().map(|(agent, _)| agent.fetcher().bring(&repository, digest, Priority::Foreground));
     let brought = within("a blob everywhere", futures::future::join_all(each)).await;
     for brought in brought {
         brought.unwrap();

@@ -39,6 +39,10 @@ impl Default for Pace {
     }
 }
 
+/// A swarm in which so many announces in a row have said the same asks for another peer, however many links it has: with the
+/// usual interval of 10 s it has got nothing for 20 s.
+const STALLED: u32 = 2;
+
 /// What matters of a swarm's state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
@@ -78,6 +82,9 @@ pub(crate) struct Book {
     done: u32,
     // Announces in a row in which it was hungry.
     hungry: u32,
+    // What was missing at the last announce, and how many before it said the same.
+    left: u64,
+    stalled: u32,
     told_complete: bool,
     began_complete: bool,
     interval: Duration,
@@ -100,12 +107,20 @@ impl Book {
             last: None,
             done: 0,
             hungry: 0,
+            left,
+            stalled: 0,
             told_complete: left == 0,
             began_complete: left == 0,
             interval: pace.interval,
             retry: None,
             failures: 0,
         }
+    }
+
+    /// Whether it wants peers: it has too few links, or enough of them that bring nothing.
+    fn is_hungry(&self, seen: &Seen, pace: &Pace) -> bool {
+        let starves = self.stalled >= STALLED && seen.left == self.left && seen.left > 0 && !seen.seeding;
+        seen.is_hungry(pace) || starves
     }
 
     /// When the next announce is due.
@@ -120,7 +135,7 @@ impl Book {
             return last;
         }
         let mut due = last + self.interval;
-        if seen.is_hungry(pace) {
+        if self.is_hungry(seen, pace) {
             let doubled = pace.hungry_first.saturating_mul(1 << self.hungry.min(10)).min(pace.hungry_longest);
             let wait = if self.done == 1 { pace.second } else { doubled };
             due = due.min(last + wait);
@@ -142,7 +157,7 @@ impl Book {
         } else {
             None
         };
-        let want = match (seen.is_hungry(pace), self.last) {
+        let want = match (self.is_hungry(seen, pace), self.last) {
             _ if seen.gone => 0,
             (false, _) => 0,
             (true, None) => pace.want,
@@ -151,8 +166,8 @@ impl Book {
         Told { event, want }
     }
 
-    /// A tracker has taken the announce that said `told` and wants the next one after `interval`.
-    pub(crate) fn taken(&mut self, now: Instant, told: Told, interval: Duration, hungry: bool) {
+    /// A tracker has taken the announce that said `told` and that `left` bytes are missing, and wants the next one after `interval`.
+    pub(crate) fn taken(&mut self, now: Instant, told: Told, interval: Duration, hungry: bool, left: u64) {
         // A tracker cannot make us call more than once a second, nor forget us.
         self.interval = interval.clamp(Duration::from_secs(1), Duration::from_mins(10));
         self.last = Some(now);
@@ -160,6 +175,8 @@ impl Book {
         self.hungry = if hungry && self.done > 2 { self.hungry + 1 } else { 0 };
         self.told_complete |= told.event == Some(Event::Completed) || (self.began_complete && self.done > 0);
         (self.retry, self.failures) = (None, 0);
+        self.stalled = if self.done > 1 && left == self.left { self.stalled.saturating_add(1) } else { 0 };
+        self.left = left;
     }
 
     /// No tracker has taken it.
@@ -196,7 +213,7 @@ mod tests {
         assert_eq!(told, Told { event: Some(Event::Started), want: 6 });
         let mut waits = Vec::new();
         for _ in 0..7 {
-            book.taken(start, told, pace.interval, true);
+            book.taken(start, told, pace.interval, true, 0);
             waits.push(after(&book, &seen, &pace, start));
         }
         assert_eq!(waits, [75, 500, 1000, 2000, 4000, 5000, 5000]);
@@ -214,12 +231,12 @@ mod tests {
     fn completion_and_leaving_are_told_once_and_at_once() {
         let (pace, start) = (Pace::default(), Instant::now());
         let mut book = Book::new(start, &pace, 100);
-        book.taken(start, book.telling(&hungry(), &pace), pace.interval, true);
+        book.taken(start, book.telling(&hungry(), &pace), pace.interval, true, 0);
         let complete = Seen::default();
         assert_eq!(after(&book, &complete, &pace, start), 0);
         let told = book.telling(&complete, &pace);
         assert_eq!(told, Told { event: Some(Event::Completed), want: 0 });
-        book.taken(start, told, Duration::from_secs(9), false);
+        book.taken(start, told, Duration::from_secs(9), false, 0);
         assert_eq!(
             (after(&book, &complete, &pace, start), book.telling(&complete, &pace).event),
             (9_000, None)
@@ -235,8 +252,25 @@ mod tests {
         let mut book = Book::new(start, &pace, 0);
         let told = book.telling(&Seen::default(), &pace);
         assert_eq!(told.event, Some(Event::Started));
-        book.taken(start, told, pace.interval, false);
+        book.taken(start, told, pace.interval, false, 0);
         assert_eq!(book.telling(&Seen::default(), &pace), Told { event: None, want: 0 });
+    }
+
+    #[test]
+    fn enough_links_that_bring_nothing_are_not_enough() {
+        let (pace, start) = (Pace::default(), Instant::now());
+        let mut book = Book::new(start, &pace, 100);
+        let full = Seen { left: 100, live: pace.floor, has_seeder: true, ..Seen::default() };
+        for round in 0..3 {
+            let told = book.telling(&full, &pace);
+            assert_eq!(told.want, 0, "round {round}");
+            book.taken(start, told, Duration::from_secs(9), false, 100);
+        }
+        assert_eq!(book.telling(&full, &pace).want, 1);
+        assert_eq!(after(&book, &full, &pace, start), 500);
+        assert_eq!(book.telling(&Seen { left: 99, ..full }, &pace).want, 0, "something has come");
+        book.taken(start, book.telling(&full, &pace), Duration::from_secs(9), true, 99);
+        assert_eq!(book.telling(&Seen { left: 99, ..full }, &pace).want, 0);
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! The first bytes of a connection, from both sides, and the socket options that every connection gets.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use eagle_core::swarm_id::SwarmId;
+use eagle_core::swarm_id::{PeerId, SwarmId};
+use eagle_core::wire::announce::Peer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -37,24 +37,36 @@ pub(crate) enum HandshakeError {
     OtherSwarm,
 }
 
-/// Connects to `address` and greets.
+/// Connects to `peer` and greets for the swarm that is called `name` there.
+///
+/// Eagle introduces itself at once, in the segment of the handshake. Foreign clients are introduced to after their own
+/// handshake: aria2 hangs up when anything follows the first one before it has answered.
 pub(crate) async fn dial(
     state: &State,
-    address: SocketAddr,
+    name: SwarmId,
+    peer: &Peer,
 ) -> Result<(TcpStream, Greeting), HandshakeError> {
-    let connected = timeout(CONNECT, TcpStream::connect(address)).await;
+    let connected = timeout(CONNECT, TcpStream::connect(peer.address)).await;
     let mut stream = connected.map_err(|_| HandshakeError::Late)?.map_err(HandshakeError::Connect)?;
     prepare(&stream).map_err(HandshakeError::Socket)?;
-    let swarm = state.spec().id;
     let greeted = timeout(HELLO, async {
-        greet(&mut stream, state.node(), swarm, true).await?;
-        listen(&mut stream).await
+        greet(&mut stream, state.node(), name, !is_foreign(peer.peer_id)).await?;
+        let greeting = listen(&mut stream).await?;
+        if is_foreign(peer.peer_id) && greeting.extended {
+            stream.write_all(&state.node().hello()).await.map_err(HandshakeError::Socket)?;
+        }
+        Ok::<_, HandshakeError>(greeting)
     });
     let greeting = greeted.await.map_err(|_| HandshakeError::Late)??;
-    if greeting.swarm != swarm {
+    if greeting.swarm != name {
         return Err(HandshakeError::OtherSwarm);
     }
     Ok((stream, greeting))
+}
+
+/// Whether the peer is known not to be Eagle. A seeder that only its address is known of has the id 0.
+fn is_foreign(peer: PeerId) -> bool {
+    !peer.is_eagle() && peer.0 != [0; 20]
 }
 
 /// Reads the handshake of a peer that has connected.

@@ -78,7 +78,7 @@ async fn serve(state: &Arc<State>, stream: TcpStream, arrival: &Arrival) {
     let error = link::run(state, &link, stream).await;
     tracing::debug!(peer = %arrival.greeting.peer, %error, "a connection ended");
     if link.why() != Some(Why::Complete) && !state.has_left() {
-        state.note_failed(arrival.greeting.peer);
+        state.note_failed(arrival.greeting.swarm, arrival.greeting.peer);
         state.node().attend();
     }
 }

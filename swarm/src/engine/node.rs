@@ -42,6 +42,8 @@ pub(crate) struct Node {
     /// Permits for connections in all swarms.
     pub(crate) connections: Arc<Semaphore>,
     pub(crate) swarms: Mutex<HashMap<SwarmId, Arc<State>>>,
+    // Second names of joined swarms, at most one each: name to id.
+    aliases: Mutex<HashMap<SwarmId, SwarmId>>,
     pub(crate) lazy: Mutex<HashMap<SwarmId, Lazy>>,
     pub(crate) catalog: Mutex<Option<Arc<dyn Catalog>>>,
     claims: Mutex<HashMap<SwarmId, Claims>>,
@@ -82,6 +84,7 @@ impl Node {
             verifier: Arc::new(Verifier::new(workers)),
             connections: Arc::new(Semaphore::new(config.connections)),
             swarms: Mutex::default(),
+            aliases: Mutex::default(),
             lazy: Mutex::default(),
             catalog: Mutex::new(None),
             claims: Mutex::default(),
@@ -153,8 +156,18 @@ impl Node {
         });
     }
 
-    pub(crate) fn state(&self, id: SwarmId) -> Option<Arc<State>> {
+    /// The swarm that is joined under this name, be it its id or its second name.
+    pub(crate) fn state(&self, name: SwarmId) -> Option<Arc<State>> {
+        let id = self.aliases.lock().get(&name).copied().unwrap_or(name);
         self.swarms.lock().get(&id).cloned()
+    }
+
+    /// Makes `name` lead to the swarm `id`; `false` if it is another swarm's.
+    pub(crate) fn name(&self, name: SwarmId, id: SwarmId) -> bool {
+        if self.swarms.lock().contains_key(&name) {
+            return false;
+        }
+        *self.aliases.lock().entry(name).or_insert(id) == id
     }
 
     pub(crate) fn forget(&self, state: &State) {
@@ -162,6 +175,8 @@ impl Node {
         let id = state.spec().id;
         if swarms.get(&id).is_some_and(|here| std::ptr::eq(Arc::as_ptr(here), state)) {
             swarms.remove(&id);
+            drop(swarms);
+            self.aliases.lock().retain(|_, named| *named != id);
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use eagle_core::backoff::Backoff;
-use eagle_core::swarm_id::PeerId;
+use eagle_core::swarm_id::{PeerId, SwarmId};
 use eagle_core::wire::announce::Peer;
 use tokio::time::{Instant, sleep};
 
@@ -21,8 +21,8 @@ const ATTEMPTS: u32 = 4;
 /// A connection that lasted this long makes the next failure a first one.
 const LASTING: Duration = Duration::from_secs(5);
 
-/// Begins to dial `peer`, unless there is no use in it.
-pub(crate) fn add(state: &Arc<State>, peer: Peer) {
+/// Begins to dial `peer`, which knows the swarm as `name`, unless there is no use in it.
+pub(crate) fn add(state: &Arc<State>, name: SwarmId, peer: Peer) {
     let pointless = peer.peer_id == state.node().peer_id()
         || state.has_left()
         || state.is_banned(peer.peer_id)
@@ -36,7 +36,7 @@ pub(crate) fn add(state: &Arc<State>, peer: Peer) {
     let swarm = state.spec().id;
     let id = peer.peer_id;
     let keeping = async move {
-        keep(weak, peer).await;
+        keep(weak, name, peer).await;
         node.unclaim(swarm, id);
     };
     state.node().spawn(keeping);
@@ -49,7 +49,7 @@ enum Ended {
     Failed,
 }
 
-async fn keep(state: Weak<State>, peer: Peer) {
+async fn keep(state: Weak<State>, name: SwarmId, peer: Peer) {
     let mut failures = 0;
     loop {
         let begun = Instant::now();
@@ -57,12 +57,12 @@ async fn keep(state: Weak<State>, peer: Peer) {
         if strong.has_left() || strong.is_complete() || strong.is_connected(peer.peer_id) {
             return;
         }
-        if matches!(attempt(&strong, &peer).await, Ended::Done) {
+        if matches!(attempt(&strong, name, &peer).await, Ended::Done) {
             return;
         }
         failures = if begun.elapsed() >= LASTING { 1 } else { failures + 1 };
         if failures >= ATTEMPTS {
-            strong.note_failed(peer.peer_id);
+            strong.note_failed(name, peer.peer_id);
             strong.node().attend();
             return;
         }
@@ -71,11 +71,11 @@ async fn keep(state: Weak<State>, peer: Peer) {
     }
 }
 
-async fn attempt(state: &Arc<State>, peer: &Peer) -> Ended {
+async fn attempt(state: &Arc<State>, name: SwarmId, peer: &Peer) -> Ended {
     let Ok(_permit) = state.node().connections.clone().try_acquire_owned() else { return Ended::Failed };
     let dialled = tokio::select! {
         () = state.left() => return Ended::Done,
-        dialled = handshake::dial(state, peer.address) => dialled,
+        dialled = handshake::dial(state, name, peer) => dialled,
     };
     let (stream, greeting) = match dialled {
         Ok(done) => done,
@@ -96,7 +96,7 @@ async fn attempt(state: &Arc<State>, peer: &Peer) -> Ended {
     match link.why() {
         Some(Why::Complete) => Ended::Done,
         Some(Why::Liar | Why::Silent) => {
-            state.note_failed(peer.peer_id);
+            state.note_failed(name, peer.peer_id);
             state.node().attend();
             Ended::Done
         }

@@ -6,13 +6,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use eagle_core::piece::PieceHash;
 use eagle_core::ports::Pieces;
-use eagle_core::swarm_id::PeerId;
+use eagle_core::swarm_id::{PeerId, SwarmId};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::assembly::{Arriving, Memory, Whole};
 use crate::engine::node::Node;
-use crate::limit::HostLimits;
+use crate::limit::{HostLimits, Priority};
 use crate::mesh::{Action, Input, Mesh, PieceSet, Start, Tuning};
 use crate::swarm::counts::Counts;
 use crate::swarm::link::{Link, LinkId};
@@ -29,6 +29,7 @@ use crate::verify::Job;
 
 mod act;
 mod members;
+mod receiver;
 
 pub(crate) use members::Refused;
 
@@ -49,6 +50,10 @@ pub(crate) struct State {
     // A seeding side that fetches from other seeders.
     replicates: AtomicBool,
     left: CancellationToken,
+    alias: OnceLock<SwarmId>,
+    priority: watch::Sender<Priority>,
+    // It has all pieces, or gets them some other way.
+    settled: AtomicBool,
 }
 
 pub(crate) struct Core {
@@ -60,7 +65,7 @@ pub(crate) struct Core {
     actions: Vec<Action<LinkId>>,
     ticks: u32,
     banned: HashSet<PeerId>,
-    failed: Vec<PeerId>,
+    failed: Vec<(SwarmId, PeerId)>,
     // Zones that peers have named; the mesh knows them by their places.
     zones: Vec<String>,
     // Whether this swarm is counted in the node's `firsts`.
@@ -120,12 +125,25 @@ impl State {
             counts: Counts::default(),
             replicates: AtomicBool::new(false),
             left: CancellationToken::new(),
+            alias: OnceLock::new(),
+            priority: watch::Sender::new(Priority::Foreground),
+            settled: AtomicBool::new(spec.seeding || verified == spec.layout.pieces()),
             node,
         })
     }
 
     pub(crate) fn spec(&self) -> &SwarmSpec {
         &self.spec
+    }
+
+    /// The second name under which peers know it, if it has one.
+    pub(crate) fn alias(&self) -> Option<SwarmId> {
+        self.alias.get().copied()
+    }
+
+    /// Gives it the second name `name`; whether it has it now.
+    pub(crate) fn set_alias(&self, name: SwarmId) -> bool {
+        !self.has_left() && *self.alias.get_or_init(|| name) == name && self.node.name(name, self.spec.id)
     }
 
     pub(crate) fn pieces(&self) -> &dyn Pieces {
@@ -197,6 +215,7 @@ impl State {
     /// What is missing is fetched from other seeders from now on.
     pub(crate) fn replicate(&self) {
         if self.spec.seeding && !self.replicates.swap(true, Ordering::Relaxed) {
+            self.settled.store(self.core.lock().mesh.have().is_full(), Ordering::Relaxed);
             self.tell([Input::Replicate]);
             self.node.attend();
         }
@@ -313,6 +332,7 @@ impl State {
             progress.last_progress = Instant::now();
         });
         if verified == self.spec.layout.pieces() {
+            self.settled.store(true, Ordering::Relaxed);
             self.node.attend();
         }
     }

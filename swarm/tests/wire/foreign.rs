@@ -1,11 +1,12 @@
 //! A client that knows BEP 3 only, written byte by byte.
 
 use eagle_swarm::memory::MemoryPieces;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use eagle_core::piece::hash_piece;
+use eagle_core::swarm_id::SwarmId;
 
-use super::support::{Member, Raw, blob, eventually, layout, numbers};
+use super::support::{ALIAS, Member, Raw, blob, eventually, layout, numbers};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_downloads_from_a_seeder() {
@@ -33,6 +34,22 @@ async fn it_downloads_from_a_seeder() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn it_may_know_the_swarm_by_its_second_name() {
+    let blob = blob(600_000);
+    let seeder = Member::seeder(&blob);
+    assert!(seeder.swarm.set_alias(ALIAS) && seeder.swarm.set_alias(ALIAS));
+    assert!(!seeder.swarm.set_alias(SwarmId([4; 20])), "it has one second name");
+    let mut raw = Raw { stream: TcpStream::connect(seeder.engine.local_addr()).await.unwrap() };
+    raw.greet_as(ALIAS).await;
+    assert_eq!(raw.receive().await, Some((5, vec![0b1110_0000])));
+    seeder.swarm.leave();
+    while raw.receive().await.is_some() {}
+    let mut late = Raw { stream: TcpStream::connect(seeder.engine.local_addr()).await.unwrap() };
+    late.hello(ALIAS).await;
+    assert_eq!(late.receive().await, None, "neither name leads anywhere any more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_it_cancels_is_not_sent() {
     let blob = blob(64 << 10);
     let agent = Member::agent(&blob);
@@ -57,6 +74,13 @@ async fn it_uploads_to_an_agent() {
     (peer.address, peer.peer_id.0) = (listener.local_addr().unwrap(), *b"-XX0000-abcdefghijkl");
     agent.swarm.add_peers([peer]);
     let mut raw = Raw { stream: listener.accept().await.unwrap().0 };
+    let mut first = [0; 256];
+    raw.stream.readable().await.unwrap();
+    assert_eq!(
+        raw.stream.peek(&mut first).await.unwrap(),
+        68,
+        "nothing follows the handshake before the answer"
+    );
     raw.greet().await;
     raw.send(5, &[0b1110_0000]).await;
     raw.expect(2).await;

@@ -17,6 +17,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) const SWARM: SwarmId = SwarmId([9; 20]);
+/// Its second name, where it has one.
+pub(crate) const ALIAS: SwarmId = SwarmId([3; 20]);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits for `what`, at most 20 s.
@@ -150,13 +152,23 @@ impl Raw {
 
     /// Sends a handshake without extension bits and reads the other side's.
     pub(crate) async fn greet(&mut self) {
-        let mut hello = b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0".to_vec();
-        hello.extend(SWARM.0);
-        hello.extend(*b"-XX0000-abcdefghijkl");
-        self.stream.write_all(&hello).await.unwrap();
+        self.greet_as(SWARM).await;
+    }
+
+    /// The same for the swarm that is called `name`.
+    pub(crate) async fn greet_as(&mut self, name: SwarmId) {
+        self.hello(name).await;
         let mut answer = [0; 68];
         within("a handshake", self.stream.read_exact(&mut answer)).await.unwrap();
-        assert_eq!(answer[28..48], SWARM.0);
+        assert_eq!(answer[28..48], name.0);
+    }
+
+    /// Only sends it.
+    pub(crate) async fn hello(&mut self, name: SwarmId) {
+        let mut hello = b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0".to_vec();
+        hello.extend(name.0);
+        hello.extend(*b"-XX0000-abcdefghijkl");
+        self.stream.write_all(&hello).await.unwrap();
     }
 
     pub(crate) async fn send(&mut self, id: u8, payload: &[u8]) {

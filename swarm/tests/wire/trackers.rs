@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use eagle_core::ring;
-use eagle_core::swarm_id::SwarmId;
+use eagle_core::swarm_id::{PeerId, SwarmId};
 use eagle_core::wire::announce::{Answer, Batch, Event, Handout, Peer, Role};
 use eagle_swarm::{AnnounceClient, AnnounceConfig};
 use http_body_util::{BodyExt, Full};
@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::support::{Member, SWARM, blob, engine, eventually, unlimited, within};
+use super::support::{ALIAS, Member, Raw, SWARM, blob, engine, eventually, unlimited, within};
 
 /// Hands out everybody it was told of, to those who want somebody.
 #[derive(Default)]
@@ -178,6 +178,28 @@ async fn many_swarms_go_in_one_batch_and_dead_peers_are_reported() {
     })
     .await;
     shutdown.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_of_the_second_name_are_dialled_and_reported_by_it() {
+    let (tracker, url, _stop) = Tracker::start().await;
+    let blob = blob(1 << 20);
+    let agent = Member::agent(&blob);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (peer_id, address) = (PeerId(*b"-XX0000-abcdefghijkl"), listener.local_addr().unwrap());
+    tracker.peers.lock().insert(ALIAS, vec![Peer { peer_id, address, role: Role::Agent, classes: None }]);
+    let client = AnnounceClient::start(AnnounceConfig::new(&[url]), &agent.engine, agent.shutdown.clone());
+    client.track(&agent.swarm);
+    assert!(agent.swarm.set_alias(ALIAS));
+    client.track_alias(&agent.swarm);
+    let mut raw = Raw { stream: within("to be dialled", listener.accept()).await.unwrap().0 };
+    raw.greet_as(ALIAS).await;
+    drop((raw, listener));
+    let reported_by = |name: SwarmId| {
+        tracker.heard(|_, announce| announce.swarm == name && announce.failed.contains(&peer_id))
+    };
+    eventually("its loss is told", || reported_by(ALIAS)).await;
+    assert!(!reported_by(SWARM), "the other swarm's tracker does not know it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

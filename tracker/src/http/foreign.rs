@@ -11,7 +11,7 @@ use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use eagle_core::wire::announce::{Event, Role};
 
-use super::query::{AnnounceQuery, scraped};
+use super::query::{AnnounceQuery, MAX_FULL, QueryError, scraped};
 use super::{Service, Source, bencode};
 use crate::board::reachable;
 use crate::swarms::{Want, Who, Word};
@@ -65,8 +65,13 @@ pub(super) async fn announce(
 /// `GET /scrape`.
 pub(super) async fn scrape(State(service): State<Arc<Service>>, RawQuery(query): RawQuery) -> Response {
     let _working = service.working.acquire().await;
-    match scraped(query.as_deref().unwrap_or("")) {
-        Ok(swarms) => bencode::files(swarms.into_iter().map(|swarm| (swarm, service.board.scrape(&swarm)))),
+    let asked = scraped(query.as_deref().unwrap_or("")).and_then(|swarms| match swarms.is_empty() {
+        true if !service.full_scrape => Err(QueryError::NoFullScrape),
+        true => service.board.scrape_all(MAX_FULL).ok_or(QueryError::TooMany),
+        false => Ok(swarms.into_iter().map(|swarm| (swarm, service.board.scrape(&swarm))).collect()),
+    });
+    match asked {
+        Ok(swarms) => bencode::files(swarms.into_iter()),
         Err(error) => {
             service.malformed();
             bencode::failure(&error.to_string())

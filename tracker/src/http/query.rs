@@ -6,6 +6,8 @@ use percent_encoding::percent_decode;
 
 /// Most swarms of one scrape. More do not fit into a request line of 16 KiB anyway.
 pub(super) const MAX_SCRAPED: usize = 128;
+/// Most swarms of a full scrape: some 90 bytes each, 1 MB.
+pub(super) const MAX_FULL: usize = 10_000;
 
 /// A BEP 3 announce.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,9 +40,15 @@ pub(super) enum QueryError {
     /// Whose port is 0 cannot be dialled.
     #[error("port must be within 1..=65535")]
     Port,
-    /// BEP 48 allows it; a tracker of 100,000 swarms does not.
-    #[error("name the swarms by info_hash, at most {MAX_SCRAPED}")]
+    /// Too many for one request.
+    #[error("{MAX_SCRAPED} swarms can be named in one scrape, not more")]
     Scrape,
+    /// BEP 48 allows it, this tracker does not.
+    #[error("name the swarms by info_hash, or set full_scrape in the tracker's configuration")]
+    NoFullScrape,
+    /// A full scrape would be too long.
+    #[error("more than {MAX_FULL} swarms: name them by info_hash")]
+    TooMany,
 }
 
 /// The parameters, decoded. `+` is a space, as in forms; no client sends a plus sign unescaped.
@@ -108,12 +116,12 @@ fn event(value: &[u8]) -> Option<Event> {
     }
 }
 
-/// The swarms that a BEP 48 scrape names.
+/// The swarms that a BEP 48 scrape names; none: it asks for all.
 pub(super) fn scraped(query: &str) -> Result<Vec<SwarmId>, QueryError> {
     let named = parameters(query).filter(|(name, _)| *name == "info_hash").take(MAX_SCRAPED + 1);
     let swarms: Vec<SwarmId> =
         named.map(|(_, value)| twenty("info_hash", &value).map(SwarmId)).collect::<Result<_, _>>()?;
-    if swarms.is_empty() || swarms.len() > MAX_SCRAPED { Err(QueryError::Scrape) } else { Ok(swarms) }
+    if swarms.len() > MAX_SCRAPED { Err(QueryError::Scrape) } else { Ok(swarms) }
 }
 
 #[cfg(test)]
@@ -172,7 +180,7 @@ mod tests {
     #[test]
     fn a_scrape_names_its_swarms() {
         assert_eq!(scraped(&format!("{HASH}&{HASH}")), Ok(vec![SwarmId(BYTES); 2]));
-        assert_eq!(scraped(""), Err(QueryError::Scrape));
+        assert_eq!(scraped(""), Ok(Vec::new()));
         assert_eq!(scraped(&[HASH; MAX_SCRAPED + 1].join("&")), Err(QueryError::Scrape));
     }
 

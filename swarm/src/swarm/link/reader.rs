@@ -29,7 +29,7 @@ use crate::wire::word::Word;
 
 /// Bytes per read at most. All connections of a worker thread share one buffer of this size; it stays in its cache.
 const READ: usize = 256 * 1024;
-/// Bytes per read under a download limit, which is charged after each read.
+/// Bytes per read while reading may have to wait, which is charged after each read.
 const READ_LIMITED: usize = 64 * 1024;
 /// A peer that sends nothing, not even keep-alives (BEP 3: every two minutes), for this long is gone.
 const IDLE: Duration = Duration::from_secs(150);
@@ -106,8 +106,9 @@ impl<'a> Inbox<'a> {
                 continue;
             }
             let patience = if self.is_introduced() { IDLE } else { INTRODUCTION };
-            let limited = self.state.limits().download() > 0;
-            let room = if limited { READ_LIMITED } else { READ };
+            let taker = self.state.receiver();
+            let held = taker.is_some_and(|taker| self.state.limits().holds_down(taker));
+            let room = if held { READ_LIMITED } else { READ };
             let read = poll_fn(|context| {
                 self.poll_read(context, stream, room, |inbox, bytes| {
                     let used = decoder.feed(bytes, inbox)?;
@@ -117,8 +118,8 @@ impl<'a> Inbox<'a> {
             });
             let count = tokio::time::timeout(patience, read).await.map_err(|_| LinkError::Idle)??;
             self.deliver()?;
-            if limited {
-                self.state.limits().take_down(count).await;
+            if let Some(taker) = taker {
+                self.state.pay(taker, count).await;
             }
         }
     }

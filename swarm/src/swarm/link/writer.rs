@@ -18,7 +18,7 @@ use tokio::net::tcp::OwnedWriteHalf;
 
 use super::outbox::Batch;
 use super::{Link, LinkError};
-use crate::limit::PORTION;
+use crate::limit::{PORTION, Priority, Taker};
 use crate::mesh::Input;
 use crate::swarm::state::State;
 use crate::wire::{self, BLOCK_HEADER};
@@ -110,7 +110,8 @@ impl Writer<'_> {
     /// Waits for the budget, sending short messages meanwhile.
     async fn await_turn(&mut self, bytes: usize) -> Result<(), LinkError> {
         let limits = self.state.limits().clone();
-        let turn = limits.take_up(bytes);
+        let taker = Taker::new(self.state.spec().id, Priority::Foreground);
+        let turn = limits.take_up(taker, bytes);
         tokio::pin!(turn);
         loop {
             tokio::select! {

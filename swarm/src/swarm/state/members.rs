@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use eagle_core::swarm_id::PeerId;
+use eagle_core::swarm_id::{PeerId, SwarmId};
 use eagle_core::wire::announce::Peer;
 
 use super::{Core, State};
@@ -53,12 +53,18 @@ impl State {
         self.counts.read(peers)
     }
 
-    pub(crate) fn take_failed(&self) -> Vec<PeerId> {
-        std::mem::take(&mut self.core.lock().failed)
+    /// The failed peers that know the swarm as `name`, once.
+    pub(crate) fn take_failed(&self, name: SwarmId) -> Vec<PeerId> {
+        self.core
+            .lock()
+            .failed
+            .extract_if(.., |(known_as, _)| *known_as == name)
+            .map(|(_, peer)| peer)
+            .collect()
     }
 
-    pub(crate) fn has_failed(&self) -> bool {
-        !self.core.lock().failed.is_empty()
+    pub(crate) fn has_failed(&self, name: SwarmId) -> bool {
+        self.core.lock().failed.iter().any(|(known_as, _)| *known_as == name)
     }
 
     /// Whether a seeder is connected.
@@ -66,11 +72,11 @@ impl State {
         self.core.lock().links.iter().any(|link| link.kind() == Kind::Seeder)
     }
 
-    /// Remembers a peer that could not be used or was lost.
-    pub(crate) fn note_failed(&self, peer: PeerId) {
+    /// Remembers a peer that could not be used or was lost, and under which name it knows the swarm.
+    pub(crate) fn note_failed(&self, name: SwarmId, peer: PeerId) {
         let mut core = self.core.lock();
-        if core.failed.len() < MAX_FAILED && !core.failed.contains(&peer) {
-            core.failed.push(peer);
+        if core.failed.len() < MAX_FAILED && !core.failed.contains(&(name, peer)) {
+            core.failed.push((name, peer));
         }
     }
 
