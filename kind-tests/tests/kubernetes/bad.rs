@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use eagle_core::size::Rate;
 use eagle_kind_tests::kubernetes::cluster::Cluster;
-use eagle_kind_tests::kubernetes::eagle::{self as installed, NAMESPACE, eagle_cluster, pods};
+use eagle_kind_tests::kubernetes::eagle::{self as installed, NAMESPACE, eagle_cluster};
 use eagle_kind_tests::kubernetes::kubectl::Kubectl;
 use eagle_kind_tests::kubernetes::workload::publish;
 use eagle_kind_tests::wait::until;
@@ -36,29 +36,6 @@ async fn what_is_wrong_is_refused_or_told() {
 
     an_unreachable_registry(&cluster).await;
     steps.done("a registry that is away fails its own image and no other");
-    let agents = pods(kubectl, "agent").await.unwrap();
-    kubectl.run(&["delete", "secret", "login", "--namespace", NAMESPACE]).await.unwrap();
-    stalled(kubectl, "eaglecluster/main", "SecretNotFound", "create it").await;
-    assert_eq!(pods(kubectl, "agent").await.unwrap(), agents, "what runs goes on");
-    create_login(kubectl).await;
-    ready(kubectl, "eaglecluster/main").await;
-    steps.done("a Secret that is deleted is named, and what runs goes on");
-
-    let mut other = with_login(&cluster);
-    other["metadata"]["name"] = json!("other");
-    kubectl.apply(&other).await.unwrap();
-    stalled(kubectl, "eaglecluster/other", "Conflict", "spec.agent.nodeSelector").await;
-    assert_eq!(pods(kubectl, "agent").await.unwrap(), agents, "the first has the node");
-    kubectl.run(&["delete", "eaglecluster", "other", TIMEOUT]).await.unwrap();
-    steps.done("two EagleClusters for one node: the second says so");
-
-    let mut nowhere = with_login(&cluster);
-    nowhere["spec"]["seeder"]["placement"] = json!({ "nodeSelector": { "no-node": "has-this" } });
-    kubectl.apply(&nowhere).await.unwrap();
-    told(kubectl, "eaglecluster/main", "Ready", "False", "Unschedulable").await;
-    kubectl.apply(&with_login(&cluster)).await.unwrap();
-    ready(kubectl, "eaglecluster/main").await;
-    steps.done("seeders that no node can take are named, with the scheduler's reason");
     installed::uninstall(kubectl).await.unwrap();
 }
 
