@@ -7,8 +7,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
 #![allow(clippy::print_stderr, reason = "what was measured is for the person who runs this")]
 
+#[path = "kubernetes/bad.rs"]
+mod bad;
 #[path = "kubernetes/bed.rs"]
 mod bed;
+#[path = "kubernetes/down.rs"]
+mod down;
 #[path = "kubernetes/given.rs"]
 mod given;
 #[path = "kubernetes/life.rs"]

@@ -60,6 +60,17 @@ impl Cluster {
         self.ready().await
     }
 
+    /// The node at `index` is down, as far as the cluster can tell.
+    pub fn lose(&mut self, index: usize) -> anyhow::Result<()> {
+        self.nodes[index].lose_kubelet()
+    }
+
+    /// The node at `index` is back; returns when it is ready.
+    pub async fn regain(&mut self, index: usize) -> anyhow::Result<()> {
+        self.nodes[index].regain_kubelet(&self.site.place)?;
+        self.ready().await
+    }
+
     /// Its administrator.
     pub fn kubectl(&self) -> &Kubectl {
         self.control.kubectl()

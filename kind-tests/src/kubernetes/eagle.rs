@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use http::StatusCode;
+use rustix::process::Pid;
 use serde_json::{Value, json};
 
 use super::cluster::Cluster;
 use super::kubectl::Kubectl;
 use super::node::{CERTS, Node};
 use crate::fleet::REGISTRY;
+use crate::netns::groups;
 use crate::netns::server::Server;
 use ::eagle::demo::report::Bytes;
 
@@ -123,6 +125,15 @@ fn pod(object: &Value) -> Option<Pod> {
         restarts: object["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap_or(0),
         ready: ready && object["metadata"]["deletionTimestamp"].is_null(),
     })
+}
+
+/// The processes of `pod`, which runs one container; none while it is being started.
+pub fn processes(cluster: &Cluster, pod: &Pod) -> anyhow::Result<Vec<Pid>> {
+    let mut found = Vec::new();
+    for node in cluster.nodes().iter().filter(|node| node.name() == pod.node) {
+        found.extend(groups::processes_of(node.machine().group(), &pod.uid, "eagle")?);
+    }
+    Ok(found)
 }
 
 /// The blob bytes that each node's agent has counted since it started, by source.

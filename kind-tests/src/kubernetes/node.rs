@@ -34,6 +34,7 @@ pub struct Node {
     machine: Machine,
     number: u8,
     kubelet: Process,
+    kubelet_command: Vec<String>,
     proxy: Process,
     containerd: Process,
     cri: Cri,
@@ -71,7 +72,7 @@ impl Node {
         let name = machine.name().to_owned();
         let user = format!("system:node:{name}");
         let identity = Identity { user: &user, group: Some("system:nodes") };
-        let flags = [
+        let kubelet_command = vec![
             tools::program("kubelet")?,
             format!("--kubeconfig={}", control.kubeconfig(&name, identity)?),
             format!("--config={}", kubelet_config(&machine, control)?),
@@ -79,7 +80,7 @@ impl Node {
             format!("--node-ip={}", machine.namespace().address()),
             format!("--node-labels=topology.kubernetes.io/zone={}", zone(number)),
         ];
-        let kubelet = machine.run(place, "kubelet", &flags.each_ref().map(String::as_str))?;
+        let kubelet = run_kubelet(&machine, place, &kubelet_command)?;
         let identity = Identity { user: "system:kube-proxy", group: None };
         let flags = [
             tools::program("kube-proxy")?,
@@ -92,7 +93,7 @@ impl Node {
         ];
         let proxy = machine.run(place, "kube-proxy", &flags.each_ref().map(String::as_str))?;
         let content = Content::of(&machine.outside("/var/lib/containerd"));
-        Ok(Self { machine, number, kubelet, proxy, containerd, cri, content })
+        Ok(Self { machine, number, kubelet, kubelet_command, proxy, containerd, cri, content })
     }
 
     /// Its machine.
@@ -135,12 +136,28 @@ impl Node {
         self.cri.has(image).await
     }
 
+    /// Its kubelet ends without a word. To the cluster it is down; what runs on it goes on, and is told nothing.
+    pub fn lose_kubelet(&mut self) -> anyhow::Result<()> {
+        self.kubelet.kill()
+    }
+
+    /// Its kubelet is back, with what it knew of Pods.
+    pub fn regain_kubelet(&mut self, place: &Place) -> anyhow::Result<()> {
+        self.kubelet = run_kubelet(&self.machine, place, &self.kubelet_command)?;
+        Ok(())
+    }
+
     /// Fails if one of its programs has ended.
     pub fn check(&mut self) -> anyhow::Result<()> {
         self.containerd.check()?;
         self.kubelet.check()?;
         self.proxy.check()
     }
+}
+
+fn run_kubelet(machine: &Machine, place: &Place, command: &[String]) -> anyhow::Result<Process> {
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
+    machine.run(place, "kubelet", &command)
 }
 
 /// What the runtime asks, in this order, as long as nobody says otherwise.

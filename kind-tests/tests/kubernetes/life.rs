@@ -10,15 +10,19 @@ use eagle_kind_tests::kubernetes::cluster::Cluster;
 use eagle_kind_tests::kubernetes::eagle::{
     self as installed, NAMESPACE, bytes, configuration, eagle_cluster, pods,
 };
-use eagle_kind_tests::kubernetes::told::first_told;
+use eagle_kind_tests::kubernetes::told::{begun, first_told};
 use eagle_kind_tests::kubernetes::workload::{daemon_set, deployment, publish};
 use eagle_kind_tests::wait::until;
+use eagle_runtime::process::usage;
+use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::steps::{SOON, Steps, TIMEOUT, followed, nothing_left, prefetch, ready};
+use crate::steps::{SOON, Steps, TIMEOUT, followed, is_once, nothing_left, prefetch, ready};
 
 /// Bytes of a layer. Above the size from which the swarm is used, below what makes a pull long.
 const LAYER: u64 = 8 << 20;
+/// Most memory of an operator that has nothing to do, bytes.
+const OPERATOR: u64 = 40 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root"]
@@ -50,6 +54,9 @@ async fn from_installation_to_removal() {
     a_new_node(&mut cluster).await;
     steps.done("a node joins and gets agent and images");
     nothing_has_restarted(&cluster).await;
+    little_memory(&cluster).await;
+    operators_lost_during_a_prefetch(&cluster).await;
+    steps.done("all operators killed while a prefetch runs: nobody pulls twice");
     parts_lost_during_pulls(&cluster).await;
     steps.done("agent, seeder, tracker and operator Pods deleted during pulls");
     a_new_configuration(&cluster).await;
@@ -134,6 +141,41 @@ async fn nothing_has_restarted(cluster: &Cluster) {
     }
 }
 
+/// What the operators need with two ImagePrefetches and an EagleCluster, no node having anything to do.
+async fn little_memory(cluster: &Cluster) {
+    for pod in pods(cluster.kubectl(), "operator").await.unwrap() {
+        for process in installed::processes(cluster, &pod).unwrap() {
+            let used = usage(&process.as_raw_nonzero().to_string()).unwrap();
+            eprintln!("       {} resident: {} KiB", pod.name, used.resident >> 10);
+            assert!(used.resident <= OPERATOR, "{pod:?}: {used:?}");
+        }
+    }
+}
+
+/// Two nodes work at once, so that there is something left to be told when an operator leads again.
+async fn operators_lost_during_a_prefetch(cluster: &Cluster) {
+    let image = publish(&cluster.site, "app/handed-over", 3, 2 * LAYER, 11).await.unwrap();
+    let spec = json!({ "images": [{ "image": image.reference }], "strategy": { "maxNodes": 2 } });
+    cluster.kubectl().apply(&prefetch("handed-over", &spec)).await.unwrap();
+    until(SOON, "the prefetch to begin", Duration::from_millis(20), async || {
+        Ok((begun(cluster, &image.reference)?.values().any(|times| !times.is_empty())).then_some(()))
+    })
+    .await
+    .unwrap();
+    for pod in pods(cluster.kubectl(), "operator").await.unwrap() {
+        for process in installed::processes(cluster, &pod).unwrap() {
+            kill_process(process, Signal::KILL).unwrap();
+        }
+    }
+    let early = begun(cluster, &image.reference).unwrap().values().filter(|times| !times.is_empty()).count();
+    assert!(early < cluster.nodes().len(), "the last node had begun before the operators were killed");
+    ready(cluster.kubectl(), "imageprefetch/handed-over").await;
+    on_all_nodes(cluster, &image).await;
+    for (node, times) in begun(cluster, &image.reference).unwrap() {
+        assert_eq!(times.len(), 1, "{node} was told so often: {times:?}");
+    }
+}
+
 /// One of each part goes while all nodes pull; every pull succeeds, and everything comes back.
 async fn parts_lost_during_pulls(cluster: &Cluster) {
     for (seed, part) in (6..).zip(["agent", "seeder", "tracker", "operator"]) {
@@ -201,7 +243,7 @@ async fn removal(cluster: &Cluster) {
 fn came_through_eagle(image: &Image, before: &[Bytes], after: &[Bytes]) {
     for (before, after) in before.iter().zip(after) {
         let came = after.peers + after.seeder - before.peers - before.seeder;
-        assert_eq!(came, image.made.bytes, "{before:?} → {after:?}");
+        assert!(is_once(came, image.made.bytes), "{before:?} → {after:?}: not {} bytes", image.made.bytes);
         assert_eq!(after.origin, before.origin, "{before:?} → {after:?}");
     }
     let peers = |all: &[Bytes]| all.iter().map(|bytes| bytes.peers).sum::<u64>();

@@ -143,11 +143,12 @@ fn judge(run: &mut Run, prefetch: &ValidatedPrefetch, total: usize, now: Timesta
     let failed: Vec<_> = run.nodes.values().filter_map(NodeRun::failure).collect();
     let budget = prefetch.max_failed.of(total).unwrap_or(0);
     if !run.is_resolved(prefetch) && failed.len() >= RESOLVERS.min(total) && total > 0 && !failed.is_empty() {
-        let message = format!("no node could resolve the images: {}", failed[0].1);
+        let message =
+            format!("no node could resolve the images (change runID to try again): {}", failed[0].1);
         run.gave_up = Some(GaveUp { reason: "ResolveFailed", message });
     } else if failed.len() > budget {
         let message = format!(
-            "{} nodes failed, spec.strategy.maxFailed allows {}: {}",
+            "{} nodes failed, spec.strategy.maxFailed allows {} (change runID to try again): {}",
             failed.len(),
             prefetch.max_failed,
             failed[0].1
