@@ -12,7 +12,7 @@ use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 /// Bytes a stream's buffer starts with; it grows with its messages.
-const BUFFER: usize = 128;
+const BUFFER: usize = 512;
 /// Bytes encoded before the stream lets others run.
 const YIELD: usize = 32 << 10;
 

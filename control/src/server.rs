@@ -14,16 +14,15 @@ use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use prost::Message;
-use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 use tonic::server::{Grpc, StreamingService};
 use tonic::{Status, Streaming};
 
 pub use crate::codec::Encoded;
 use crate::codec::Pair;
 use crate::message::{FromAgent, FromOperator};
-use crate::tls::stream::Stream as TlsStream;
 use crate::tls::{Certificate, TlsError};
 use crate::{MAX_MESSAGE, PATH};
 
@@ -92,8 +91,8 @@ pub async fn serve<L: Link>(
     link: Arc<L>,
     bounds: Bounds,
 ) -> ServeError {
-    let accepting = match certificate.accepting() {
-        Ok(accepting) => accepting,
+    let acceptor = match certificate.acceptor() {
+        Ok(acceptor) => acceptor,
         Err(error) => return ServeError::Tls(error),
     };
     let places = Arc::new(Semaphore::new(bounds.connections));
@@ -116,9 +115,9 @@ pub async fn serve<L: Link>(
             tracing::warn!(%address, connections = bounds.connections, "too many agents: connection refused");
             continue;
         };
-        let (accepting, link) = (Arc::clone(&accepting), Arc::clone(&link));
+        let (acceptor, link) = (acceptor.clone(), Arc::clone(&link));
         tasks.spawn(async move {
-            if let Err(error) = converse(stream, accepting, link, bounds).await {
+            if let Err(error) = converse(stream, acceptor, link, bounds).await {
                 tracing::debug!(%address, error, "connection to an agent ended");
             }
             drop(place);
@@ -129,13 +128,13 @@ pub async fn serve<L: Link>(
 /// One connection, from its handshake to its end. Answers why it ended, if not in order.
 async fn converse<L: Link>(
     stream: TcpStream,
-    accepting: Arc<ServerConfig>,
+    acceptor: TlsAcceptor,
     link: Arc<L>,
     bounds: Bounds,
 ) -> Result<(), String> {
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
     // In a box of its own, which is gone when the long part begins.
-    let handshake = Box::pin(tokio::time::timeout(HANDSHAKE, TlsStream::accept(stream, accepting)));
+    let handshake = Box::pin(tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)));
     let stream = match handshake.await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(error.to_string()),
@@ -162,8 +161,7 @@ fn connection(bounds: Bounds) -> http2::Builder<TokioExecutor> {
         .initial_connection_window_size(64 << 10)
         // What waits to be sent to an agent that does not read: one desired state is shared bytes; this bounds the copy.
         .max_send_buf_size(64 << 10)
-        .max_header_list_size(16 << 10)
-        .auto_date_header(false);
+        .max_header_list_size(16 << 10);
     builder
 }
 
@@ -195,10 +193,7 @@ impl<L: Link> tower::Service<Request<hyper::body::Incoming>> for Service<L> {
             let codec = Pair::<Encoded, FromAgent>::default();
             let mut grpc =
                 Grpc::new(codec).apply_max_message_size_config(Some(MAX_MESSAGE), Some(MAX_MESSAGE));
-            let mut answer = grpc.streaming(Method(link), request).await;
-            // Not remembered by header compression: half a kilobyte for each agent, for a head that is sent once.
-            answer.headers_mut().values_mut().for_each(|value| value.set_sensitive(true));
-            Ok(answer)
+            Ok(grpc.streaming(Method(link), request).await)
         })
     }
 }
