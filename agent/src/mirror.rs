@@ -104,7 +104,8 @@ impl Mirror {
                 ("blob", self.within(self.blob_head(&repository, &digest)).await)
             }
             Ok(Route::Blob(repository, digest)) => {
-                ("blob", self.within(self.blob(&repository, digest, headers, slot)).await)
+                // In a box: a blob's way may be long, and most requests have none.
+                ("blob", self.within(Box::pin(self.blob(&repository, digest, headers, slot))).await)
             }
             Err(error) => {
                 let code = match error {

@@ -321,7 +321,9 @@ impl Ingests {
         let layout = blob.layout();
         let hashes = match meta.piece_hashes {
             Some(hashes) => hashes.to_vec(),
-            None => hash_all(&blob, layout)?,
+            None => {
+                piece_list::hash_all(&blob, layout).map_err(|error| OpenError::Stored(error.to_string()))?
+            }
         };
         let list = Arc::new(PieceList::sealed(layout, &hashes));
         let swarm = self.join(&meta.digest, layout, blob.clone())?;
@@ -395,17 +397,4 @@ impl Ingests {
             slots.remove(digest);
         }
     }
-}
-
-/// The piece hashes of a blob that was stored without them.
-fn hash_all(blob: &Blob, layout: PieceLayout) -> Result<Vec<eagle_core::piece::PieceHash>, OpenError> {
-    let mut buffer = vec![0; layout.piece_length() as usize];
-    (0..layout.pieces())
-        .map(|piece| {
-            let bytes = &mut buffer[..layout.length_of(piece) as usize];
-            blob.read(layout.range_of(piece).start, bytes)
-                .map_err(|error| OpenError::Stored(error.to_string()))?;
-            Ok(eagle_core::piece::hash_piece(bytes))
-        })
-        .collect()
 }

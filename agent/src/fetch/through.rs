@@ -14,6 +14,8 @@ use eagle_blobs::seeder_client::list::{List, ListError, Step};
 use eagle_core::digest::Digest;
 use eagle_core::name::Repository;
 use eagle_core::piece::{PieceHash, PieceLayout, hash_piece};
+use eagle_core::swarm_id::SwarmId;
+use eagle_swarm::{Priority, Taker};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -179,7 +181,9 @@ impl Pieces {
             let chunk = chunk.ok_or(ThroughError::Size { given, size: layout.size() })?;
             let chunk = chunk.map_err(ThroughError::Seeder)?;
             let parts = &self.through.fetcher.shared.parts;
-            parts.limits.take_down(chunk.len()).await;
+            // A runtime reads it: nothing else would have it pass through.
+            let swarm = SwarmId::derive(&parts.key, &self.through.digest);
+            parts.limits.take_down(Taker::new(swarm, Priority::Foreground), chunk.len()).await;
             parts.metrics.came_from("seeder", chunk.len() as u64);
             self.buffer.extend_from_slice(&chunk);
         }

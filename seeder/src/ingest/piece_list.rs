@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use eagle_core::piece::{PieceHash, PieceLayout};
+use eagle_blobs::cache::Blob;
+use eagle_core::piece::{PieceHash, PieceLayout, hash_piece};
 use eagle_core::wire::pieces::Frame;
 use futures::Stream;
 use parking_lot::Mutex;
@@ -164,6 +165,18 @@ impl PieceList {
         };
         (out.freeze(), until.saturating_sub(next), ended)
     }
+}
+
+/// The piece hashes of a blob that was stored without them.
+pub(super) fn hash_all(blob: &Blob, layout: PieceLayout) -> std::io::Result<Vec<PieceHash>> {
+    let mut buffer = vec![0; layout.piece_length() as usize];
+    (0..layout.pieces())
+        .map(|piece| {
+            let bytes = &mut buffer[..layout.length_of(piece) as usize];
+            blob.read(layout.range_of(piece).start, bytes)?;
+            Ok(hash_piece(bytes))
+        })
+        .collect()
 }
 
 #[cfg(test)]
