@@ -66,7 +66,8 @@ pub struct Writer {
     // Whether the bytes up to the next piece's start are not wanted.
     skipping: bool,
     jobs: VecDeque<Job>,
-    // A piece that is written and not readable yet: the last one, without hashes that somebody vouches for.
+    // A piece that is written and not readable yet: the one that was written last, without hashes that somebody vouches
+    // for.
     withheld: Option<Hashed>,
 }
 

