@@ -120,7 +120,8 @@ impl Pull {
     async fn pull(&mut self, supply: Supply) -> Result<(), PullError> {
         let (body, turn) = match supply {
             Supply::Origin { body, mut turn } => {
-                if body.is_none() {
+                // Of what has begun, here or at a seeder that is lost, somebody waits for the rest.
+                if body.is_none() && self.partial.first_missing(0) == Some(0) {
                     turn.begin().await;
                 }
                 (body, turn)
