@@ -83,7 +83,8 @@ async fn life(given: &Given) {
     steps.done("helm uninstall: nothing left");
 }
 
-/// Every node that runs a Pod of it got as much as the others, from its peers and seeders alone.
+/// Every node that runs a Pod of it got as much as the others, from its peers and seeders alone: on links that nothing
+/// limits, a seeder may have given everything to a few nodes before they know of each other.
 async fn a_rollout(kubectl: &Kubectl, image: &str) {
     let before = bytes_by_api(kubectl).await.unwrap();
     kubectl.apply(&daemon_set(ROLLOUT, image)).await.unwrap();
@@ -107,8 +108,6 @@ async fn a_rollout(kubectl: &Kubectl, image: &str) {
         assert!(is_once(came, others) || is_once(others, came), "{node} of {gained:?}");
         assert_eq!(this.origin, 0, "{node} asked the registry itself: {gained:?}");
     }
-    let from_peers: u64 = nodes.iter().map(|node| gained[*node].peers).sum();
-    assert!(nodes.len() < 2 || from_peers > 0, "nodes had nothing from each other: {gained:?}");
 }
 
 async fn a_prefetch(kubectl: &Kubectl, image: &str) {
