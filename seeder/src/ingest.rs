@@ -361,8 +361,8 @@ impl Ingests {
         let open = Arc::new(Open::new(list, Source::Partial(partial.clone()), swarm));
         open.fed_by_seeder(true);
         // Published by that one, it is so here.
-        if guide.list.infohash.is_some_and(|infohash| open.swarm.set_alias(infohash)) {
-            self.shared.parts.announce.track_alias(&open.swarm);
+        if let Some(infohash) = guide.list.infohash {
+            self.shared.parts.announce.track_as(&open.swarm, infohash);
         }
         let blob = (repository.clone(), partial);
         let relay = relay::Relay::new(self.clone(), blob, open.clone(), asked.clone(), guide);

@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
 
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use eagle_blobs::origin::fake::{FakeAccess, FakeRegistry, Fault, Image, Options};
@@ -15,6 +14,8 @@ use eagle_runtime::context::Context;
 use eagle_seeder::Seeder;
 use futures::StreamExt as _;
 use futures::future::join_all;
+
+mod support;
 
 struct World {
     registry: FakeRegistry,
@@ -35,10 +36,7 @@ impl World {
         let registry = FakeRegistry::start(Options::default()).await.unwrap();
         let image = registry.add_image("app", "v1", &[vec![7; 600_000].into()]);
         let directory = tempfile::tempdir().unwrap();
-        let mut config = SeederConfig::default();
-        config.api.listen = (Ipv4Addr::LOCALHOST, 0).into();
-        config.peer.listen = (Ipv4Addr::LOCALHOST, 0).into();
-        (config.cache.directory, config.cache.min_free) = (directory.path().to_owned(), ByteSize(0));
+        let mut config = support::config(directory.path());
         config.origin.registries = vec![registry.registry("r.test")];
         change(&mut config);
         let seeder = Seeder::start(&config, &Context::new()).await.unwrap();
@@ -200,10 +198,7 @@ async fn a_mirror_that_gives_wrong_bytes_spoils_one_try() {
     assert_eq!(wrong.layers[0], layer);
     mirror.set_fault(&layer, Fault::WrongByteAt(599_999));
     let directory = tempfile::tempdir().unwrap();
-    let mut config = SeederConfig::default();
-    config.api.listen = (Ipv4Addr::LOCALHOST, 0).into();
-    config.peer.listen = (Ipv4Addr::LOCALHOST, 0).into();
-    (config.cache.directory, config.cache.min_free) = (directory.path().to_owned(), ByteSize(0));
+    let mut config = support::config(directory.path());
     let mut entry = world.registry.registry("r.test");
     entry.mirrors = vec![mirror.endpoint()];
     config.origin.registries = vec![entry];

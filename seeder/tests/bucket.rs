@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
 
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -15,11 +14,13 @@ use eagle_core::config::period::Period;
 use eagle_core::config::seeder::SeederConfig;
 use eagle_core::digest::Digest;
 use eagle_core::piece::hash_piece;
-use eagle_core::size::{ByteSize, Rate};
+use eagle_core::size::Rate;
 use eagle_core::wire::pieces::Frame;
 use eagle_runtime::context::Context;
 use eagle_seeder::Seeder;
 use tempfile::TempDir;
+
+mod support;
 
 /// Nothing that must come takes this long.
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -54,10 +55,7 @@ impl World {
 
     async fn seeder(&self, change: impl FnOnce(&mut SeederConfig)) -> Running {
         let (directory, context) = (tempfile::tempdir().unwrap(), Context::new());
-        let mut config = SeederConfig::default();
-        config.api.listen = (Ipv4Addr::LOCALHOST, 0).into();
-        config.peer.listen = (Ipv4Addr::LOCALHOST, 0).into();
-        (config.cache.directory, config.cache.min_free) = (directory.path().to_owned(), ByteSize(0));
+        let mut config = support::config(directory.path());
         config.origin.registries = vec![self.registry.registry("r.test")];
         config.store = self.bucket.config();
         config.store.upload_after = Period::millis(0);

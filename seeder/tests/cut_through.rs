@@ -2,19 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
 
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use eagle_blobs::origin::fake::{FakeRegistry, Fault, Options};
-use eagle_core::config::seeder::SeederConfig;
 use eagle_core::digest::Digest;
 use eagle_core::piece::{MIN_PIECE, hash_piece};
-use eagle_core::size::ByteSize;
 use eagle_core::wire::pieces::Frame;
 use eagle_runtime::context::Context;
 use eagle_seeder::Seeder;
 use tokio::time::timeout;
+
+mod support;
 
 const PIECE: usize = MIN_PIECE as usize;
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -49,10 +48,7 @@ impl World {
         let digest = registry.add_blob("app", blob.clone());
         registry.set_fault(&digest, fault);
         let directory = tempfile::tempdir().unwrap();
-        let mut config = SeederConfig::default();
-        config.api.listen = (Ipv4Addr::LOCALHOST, 0).into();
-        config.peer.listen = (Ipv4Addr::LOCALHOST, 0).into();
-        (config.cache.directory, config.cache.min_free) = (directory.path().to_owned(), ByteSize(0));
+        let mut config = support::config(directory.path());
         config.origin.registries = vec![registry.registry("r.test")];
         let seeder = Seeder::start(&config, &Context::new()).await.unwrap();
         Self { registry, digest, blob, seeder, _directory: directory }

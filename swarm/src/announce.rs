@@ -124,11 +124,15 @@ impl AnnounceClient {
         self.insert(swarm.id(), Some(Arc::downgrade(swarm.state())), missing(swarm.state()));
     }
 
-    /// Announces `swarm` under its second name as well, if it has one, until it is left.
-    pub fn track_alias(&self, swarm: &Swarm) {
-        if let Some(name) = swarm.alias() {
+    /// Announces `swarm` as `name` as well, until it is left; `false` if it cannot have that second name
+    /// ([`Swarm::set_alias`]).
+    pub fn track_as(&self, swarm: &Swarm, name: SwarmId) -> bool {
+        let is_new = swarm.alias().is_none();
+        let has = swarm.set_alias(name);
+        if has && is_new {
             self.insert(name, Some(Arc::downgrade(swarm.state())), missing(swarm.state()));
         }
+        has
     }
 
     /// Announces a blob that is complete on this node and served from the engine's catalog, until it is withdrawn.

@@ -25,8 +25,9 @@ impl Beginning {
     }
 }
 
-/// Asks the seeders, then the origin, for the beginning of the blob; not the origin if it has just failed a seeder. One that is not as long as its manifest says is not
-/// that blob: nothing of it is begun, as the runtime would be told a wrong length.
+/// Asks the seeders, then the origin, for the beginning of the blob; not the origin if it has just failed a seeder. One
+/// that is not as long as its manifest says is not that blob: nothing of it is begun, as the runtime would be told a wrong
+/// length.
 pub(super) async fn begin(parts: &Parts, flight: &Flight) -> Result<Beginning, Failure> {
     let beginning = match of_seeders(parts, flight).await {
         Ok(beginning) => beginning,

@@ -126,8 +126,8 @@ impl<'a> Filling<'a> {
             match self.parts.engine.join(spec, self.arriving.clone()) {
                 Ok(swarm) => {
                     self.parts.announce.track(&swarm);
-                    if list.infohash.is_some_and(|infohash| swarm.set_alias(infohash)) {
-                        self.parts.announce.track_alias(&swarm);
+                    if let Some(infohash) = list.infohash {
+                        self.parts.announce.track_as(&swarm, infohash);
                     }
                     self.flight.steer(&swarm, list.layout);
                     self.swarm = Some(swarm);

@@ -128,11 +128,14 @@ impl Through {
         if stream.size != self.layout.size() {
             return Err(ThroughError::Size { given: stream.size, size: self.layout.size() });
         }
+        let swarm = SwarmId::derive(&self.fetcher.shared.parts.key, &self.digest);
         let pieces = Pieces {
             next: first,
             at: part.start,
             end: part.end,
             bytes: stream.bytes,
+            // A runtime reads it: nothing else would have it pass through.
+            taker: Taker::new(swarm, Priority::Foreground),
             buffer: BytesMut::new(),
             through: self,
         };
@@ -160,6 +163,7 @@ impl Through {
 struct Pieces {
     through: Through,
     bytes: BoxStream<'static, Result<Bytes, SeederError>>,
+    taker: Taker,
     // Bytes of the piece `next`, and at most one chunk of those behind it.
     buffer: BytesMut,
     next: u32,
@@ -181,9 +185,7 @@ impl Pieces {
             let chunk = chunk.ok_or(ThroughError::Size { given, size: layout.size() })?;
             let chunk = chunk.map_err(ThroughError::Seeder)?;
             let parts = &self.through.fetcher.shared.parts;
-            // A runtime reads it: nothing else would have it pass through.
-            let swarm = SwarmId::derive(&parts.key, &self.through.digest);
-            parts.limits.take_down(Taker::new(swarm, Priority::Foreground), chunk.len()).await;
+            parts.limits.take_down(self.taker, chunk.len()).await;
             parts.metrics.came_from("seeder", chunk.len() as u64);
             self.buffer.extend_from_slice(&chunk);
         }

@@ -2,7 +2,8 @@
 //!
 //! The bytes go to a staged file, piece by piece, one `pwrite` each. Behind the writers one job at a time, on a thread
 //! that may block, takes the SHA-256 of the whole in order, from memory where a piece was written a moment ago (see
-//! `recent`), else read back; when the last piece is there, at most the backlog remains and there is no second pass. If the digest is wrong, everything is thrown away and every reader is told.
+//! `recent`), else read back; when the last piece is there, at most the backlog remains and there is no second pass. If the
+//! digest is wrong, everything is thrown away and every reader is told.
 //!
 //! What it deliberately does not do: decide where pieces come from, or when to give up waiting for them.
 

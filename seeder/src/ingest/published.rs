@@ -86,11 +86,10 @@ impl Ingests {
         let torrent = Torrent::new(digest, open.list.layout(), &hashes).map_err(PublishError::Torrent)?;
         let infohash = torrent.infohash();
         let is_new = open.infohash().is_none();
-        if !open.swarm.set_alias(infohash) {
+        if !self.shared.parts.announce.track_as(&open.swarm, infohash) {
             return Err(PublishError::Name(infohash));
         }
         if is_new {
-            self.shared.parts.announce.track_alias(&open.swarm);
             tracing::info!(%digest, %infohash, "blob published as a torrent");
         }
         self.shared.published.add(infohash, open.clone());

@@ -49,8 +49,8 @@ struct Place {
 }
 
 impl Queue {
-    /// Whether ingest `number` runs at full speed from now on, or already does.
-    fn lets(&mut self, number: u64) -> bool {
+    /// Lets ingest `number` run at full speed if it is its turn; whether it does.
+    fn let_run(&mut self, number: u64) -> bool {
         let running = self.order.iter().filter(|place| place.runs).count();
         let mut room = self.width.free().saturating_sub(running);
         for place in &mut self.order {
@@ -109,9 +109,9 @@ impl Turns {
 }
 
 impl Turn {
-    /// Whether this ingest runs at full speed, from now on if not before.
-    pub fn is_free(&self) -> bool {
-        self.shared.queue.lock().lets(self.number)
+    /// Runs at full speed, to its end, if it is this ingest's turn; whether it does.
+    pub fn try_run(&self) -> bool {
+        self.shared.queue.lock().let_run(self.number)
     }
 
     /// Waits after `taken` bytes of pieces of `piece_length`: not at all at full speed, else until it is this ingest's turn
@@ -130,7 +130,7 @@ impl Turn {
         let turn = async {
             loop {
                 self.changed.mark_unchanged();
-                if self.is_free() || self.changed.changed().await.is_err() {
+                if self.try_run() || self.changed.changed().await.is_err() {
                     return;
                 }
             }
@@ -163,7 +163,7 @@ mod tests {
         second.wait(150, 100).await;
         assert_eq!(start.elapsed(), TRICKLE * 7 / 4);
         drop(first);
-        assert!(second.is_free());
+        assert!(second.try_run());
         second.wait(100, 100).await;
         assert_eq!(start.elapsed(), TRICKLE * 7 / 4);
     }
@@ -172,12 +172,12 @@ mod tests {
     async fn who_runs_does_so_to_its_end_and_in_order() {
         let turns = Turns::new(2);
         let [first, second, third] = [turns.take(), turns.take(), turns.take()];
-        assert!(!second.is_free() && first.is_free() && !second.is_free());
+        assert!(!second.try_run() && first.try_run() && !second.try_run());
         // Seconds in which nothing comes let the next one run.
         (0..2).for_each(|_| turns.tick(0));
-        assert!(!third.is_free() && second.is_free());
+        assert!(!third.try_run() && second.try_run());
         drop(first);
-        assert!(second.is_free() && third.is_free());
+        assert!(second.try_run() && third.try_run());
     }
 
     #[tokio::test(start_paused = true)]

@@ -190,8 +190,7 @@ async fn peers_of_the_second_name_are_dialled_and_reported_by_it() {
     tracker.peers.lock().insert(ALIAS, vec![Peer { peer_id, address, role: Role::Agent, classes: None }]);
     let client = AnnounceClient::start(AnnounceConfig::new(&[url]), &agent.engine, agent.shutdown.clone());
     client.track(&agent.swarm);
-    assert!(agent.swarm.set_alias(ALIAS));
-    client.track_alias(&agent.swarm);
+    assert!(client.track_as(&agent.swarm, ALIAS));
     let mut raw = Raw { stream: within("to be dialled", listener.accept()).await.unwrap().0 };
     raw.greet_as(ALIAS).await;
     drop((raw, listener));
