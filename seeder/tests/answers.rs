@@ -15,7 +15,8 @@ use eagle_seeder::Seeder;
 use futures::StreamExt as _;
 use futures::future::join_all;
 
-mod support;
+#[path = "support/alone.rs"]
+mod alone;
 
 struct World {
     registry: FakeRegistry,
@@ -36,7 +37,7 @@ impl World {
         let registry = FakeRegistry::start(Options::default()).await.unwrap();
         let image = registry.add_image("app", "v1", &[vec![7; 600_000].into()]);
         let directory = tempfile::tempdir().unwrap();
-        let mut config = support::config(directory.path());
+        let mut config = alone::config(directory.path());
         config.origin.registries = vec![registry.registry("r.test")];
         change(&mut config);
         let seeder = Seeder::start(&config, &Context::new()).await.unwrap();
@@ -198,7 +199,7 @@ async fn a_mirror_that_gives_wrong_bytes_spoils_one_try() {
     assert_eq!(wrong.layers[0], layer);
     mirror.set_fault(&layer, Fault::WrongByteAt(599_999));
     let directory = tempfile::tempdir().unwrap();
-    let mut config = support::config(directory.path());
+    let mut config = alone::config(directory.path());
     let mut entry = world.registry.registry("r.test");
     entry.mirrors = vec![mirror.endpoint()];
     config.origin.registries = vec![entry];

@@ -20,7 +20,8 @@ use eagle_runtime::context::Context;
 use eagle_seeder::Seeder;
 use tempfile::TempDir;
 
-mod support;
+#[path = "support/alone.rs"]
+mod alone;
 
 /// Nothing that must come takes this long.
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -55,7 +56,7 @@ impl World {
 
     async fn seeder(&self, change: impl FnOnce(&mut SeederConfig)) -> Running {
         let (directory, context) = (tempfile::tempdir().unwrap(), Context::new());
-        let mut config = support::config(directory.path());
+        let mut config = alone::config(directory.path());
         config.origin.registries = vec![self.registry.registry("r.test")];
         config.store = self.bucket.config();
         config.store.upload_after = Period::millis(0);

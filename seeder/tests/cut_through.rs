@@ -13,7 +13,8 @@ use eagle_runtime::context::Context;
 use eagle_seeder::Seeder;
 use tokio::time::timeout;
 
-mod support;
+#[path = "support/alone.rs"]
+mod alone;
 
 const PIECE: usize = MIN_PIECE as usize;
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -48,7 +49,7 @@ impl World {
         let digest = registry.add_blob("app", blob.clone());
         registry.set_fault(&digest, fault);
         let directory = tempfile::tempdir().unwrap();
-        let mut config = support::config(directory.path());
+        let mut config = alone::config(directory.path());
         config.origin.registries = vec![registry.registry("r.test")];
         let seeder = Seeder::start(&config, &Context::new()).await.unwrap();
         Self { registry, digest, blob, seeder, _directory: directory }

@@ -1,4 +1,4 @@
-//! How the tests start a seeder.
+//! How a test starts a seeder that is alone.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
