@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
-use eagle_runtime::process::Usage;
+use eagle_runtime::process::{Time, Usage, time, usage};
 use http::{Method, Request, StatusCode, header};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::TcpStream;
@@ -61,7 +61,7 @@ impl Program {
 
     /// What it uses.
     pub fn usage(&self) -> anyhow::Result<Usage> {
-        eagle_runtime::process::usage(&self.child.id().to_string()).context("it does not run")
+        usage(&self.child.id().to_string()).context("it does not run")
     }
 
     /// Asks it to end and waits until it has.
@@ -79,15 +79,15 @@ impl Program {
 
     /// CPU time that it has used, user and system, seconds; also when it has ended and nobody has asked how.
     pub fn cpu_seconds(&self) -> anyhow::Result<f64> {
-        Ok(self.stat()?.1)
+        Ok(self.time()?.cpu_seconds)
     }
 
     /// Waits until it has ended well; CPU time that it has used, seconds.
     pub async fn end(mut self, patience: Duration) -> anyhow::Result<f64> {
         // A process that has ended keeps its times until its parent asks how it ended.
         let used = until(patience, &self.name, LOOK, async || {
-            let (state, used) = self.stat()?;
-            Ok((state == 'Z').then_some(used))
+            let time = self.time()?;
+            Ok(time.has_ended.then_some(time.cpu_seconds))
         });
         let used = used.await?;
         let status = self.child.wait()?;
@@ -95,21 +95,8 @@ impl Program {
         Ok(used)
     }
 
-    /// Its state and its CPU time, of proc(5) `stat`.
-    fn stat(&self) -> anyhow::Result<(char, f64)> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
-        let stat = stat.with_context(|| format!("{} does not run", self.name))?;
-        // The name in parentheses may hold spaces; the state is the first field behind it, utime the 12th, stime the 13th.
-        let fields: Vec<&str> =
-            stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
-        let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok());
-        let (Some(state), Some(user), Some(system)) =
-            (fields.first().and_then(|state| state.chars().next()), ticks(11), ticks(12))
-        else {
-            bail!("/proc/{}/stat has another form", self.child.id());
-        };
-        let per_second = u32::try_from(rustix::param::clock_ticks_per_second()).map_or(100.0, f64::from);
-        Ok((state, (user + system) / per_second))
+    fn time(&self) -> anyhow::Result<Time> {
+        time(&self.child.id().to_string()).with_context(|| format!("{} does not run", self.name))
     }
 }
 

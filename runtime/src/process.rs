@@ -32,19 +32,34 @@ pub fn usage(pid: &str) -> Option<Usage> {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
         line.split_whitespace().next()?.parse::<u64>().ok()
     };
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold spaces; fields are counted behind it: utime is the 12th, stime the 13th.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-    // As a number with a fraction at once: exact up to 2^53 ticks, and a long-lived process of many threads gets far.
-    let mut ticks = || fields.next()?.parse::<f64>().ok();
-    let (user, system) = (ticks()?, ticks()?);
     let open_files = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64;
     Some(Usage {
         resident: kib("VmRSS:")? * 1024,
         resident_peak: kib("VmHWM:")? * 1024,
-        cpu_seconds: (user + system) / ticks_per_second(),
+        cpu_seconds: time(pid)?.cpu_seconds,
         open_files,
     })
+}
+
+/// How long a process has worked.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Time {
+    /// CPU time, user and system, seconds.
+    pub cpu_seconds: f64,
+    /// It has ended, and its parent has not asked how.
+    pub has_ended: bool,
+}
+
+/// How long the process `pid` has worked (`self` for this one); `None` as for [`usage`].
+pub fn time(pid: &str) -> Option<Time> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold spaces; fields are counted behind it: the state is the first, utime the 12th,
+    // stime the 13th.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    // As a number with a fraction at once: exact up to 2^53 ticks, and a long-lived process of many threads gets far.
+    let ticks = |at: usize| fields.get(at)?.parse::<f64>().ok();
+    let cpu_seconds = (ticks(11)? + ticks(12)?) / ticks_per_second();
+    Some(Time { cpu_seconds, has_ended: fields.first() == Some(&"Z") })
 }
 
 /// `USER_HZ`, which `/proc` counts CPU time in.
@@ -79,5 +94,8 @@ mod tests {
         assert!(usage.resident > 0 && usage.resident_peak >= usage.resident, "{usage:?}");
         assert!(usage.open_files > 0, "{usage:?}");
         assert_eq!(super::usage("no-such-process"), None);
+        let time = time("self").unwrap();
+        assert!(!time.has_ended && time.cpu_seconds >= usage.cpu_seconds, "{time:?} after {usage:?}");
+        assert_eq!(super::time("no-such-process"), None);
     }
 }
