@@ -8,8 +8,10 @@ use cargo_metadata::{Metadata, MetadataCommand};
 
 /// The top of the workspace.
 pub(crate) fn top() -> PathBuf {
-    // xtask's own directory is one below.
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().map(PathBuf::from).unwrap_or_default()
+    // xtask's own directory is one below. Cargo says where it is: several clones may share a target directory, and with it
+    // this executable.
+    let own = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    PathBuf::from(own).parent().map(PathBuf::from).unwrap_or_default()
 }
 
 /// What cargo knows about the workspace and everything below it.
