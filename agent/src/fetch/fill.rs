@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::begin::{Beginning, begin, list};
 use super::flight::Flight;
-use super::rescue::Rescue;
+use super::rescue::{Patience, Rescue};
 use super::setbacks::Setbacks;
 use super::source::{Answer, Rung, Stream, Target, pour};
 use super::{Bytes, Failure, Parts};
@@ -94,7 +94,7 @@ impl<'a> Filling<'a> {
             swarm: None,
             list: None,
             pouring: None,
-            rescue: Rescue::new(Instant::now()),
+            rescue: Rescue::new(Instant::now(), Patience { swarm: parts.stall, seeder: SEEDER_PATIENCE }),
             rungs,
             last_failure: None,
             setbacks: Setbacks::new(Instant::now()),
@@ -218,13 +218,13 @@ impl<'a> Filling<'a> {
             // A source over HTTP minds its own silence.
             return Ok(());
         }
-        let patience = if self.can_be_had() { self.parts.stall } else { SEEDER_PATIENCE };
+        let can_bring = self.can_be_had();
         match &self.swarm {
             None => self.next_rung(u64::MAX),
             Some(swarm) => {
                 let stats = swarm.stats();
                 let brought = stats.from_peers + stats.from_seeders;
-                if let Some(stretch) = self.rescue.look(Instant::now(), brought, patience) {
+                if let Some(stretch) = self.rescue.look(now, brought, can_bring) {
                     self.next_rung(stretch);
                 }
             }
