@@ -242,8 +242,8 @@ impl Ingests {
 
     /// Lets as many ingests run as are fastest, until `shutdown`.
     pub async fn widen(self) {
-        let mut second = tokio::time::interval(Duration::from_secs(1));
-        while self.shared.parts.shutdown.run_until_cancelled(second.tick()).await.is_some() {
+        let mut tick = tokio::time::interval(width::TICK);
+        while self.shared.parts.shutdown.run_until_cancelled(tick.tick()).await.is_some() {
             self.shared.turns.tick(self.shared.parts.metrics.origin_bytes.get());
         }
     }

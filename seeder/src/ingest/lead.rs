@@ -118,7 +118,7 @@ impl Ingests {
         name: Name<'_>,
         turn: &Turn,
     ) -> Result<(u64, Option<BlobBody>), OpenError> {
-        if !turn.try_run() {
+        if !turn.may_run() {
             match self.shared.parts.access.size(name.repository, name.digest).await {
                 Ok(size) if size > SMALL => return Ok((size, None)),
                 Err(error) if !error.is_outage() => return Err(OpenError::Upstream(error)),

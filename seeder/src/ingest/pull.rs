@@ -213,7 +213,9 @@ impl Pull {
             writer.push(chunk).await.map_err(PullError::Write)?;
             self.offer();
             *last = Instant::now();
-            if self.partial.layout().size() > SMALL {
+            let size = self.partial.layout().size();
+            if size > SMALL {
+                turn.note_left(size.saturating_sub(writer.position()));
                 let mut waited = pin!(turn.wait(length, piece_length));
                 loop {
                     tokio::select! {

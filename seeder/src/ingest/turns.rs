@@ -14,7 +14,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::width::Width;
+use super::width::{Demand, Width};
 
 /// A trickling ingest takes the bytes of one piece in this time, so a blob of 256 to 1024 pieces takes next to nothing of
 /// any link that it is worth to share. Agents ask the registry themselves when a seeder has shown nothing new for 30 s.
@@ -44,23 +44,14 @@ struct Queue {
 
 struct Place {
     number: u64,
-    // At full speed, and to its end: what is open and then not read takes in more than it is worth.
-    runs: bool,
+    /// Bytes that it still has to take; all there can be, until it has begun.
+    left: u64,
 }
 
 impl Queue {
-    /// Lets ingest `number` run at full speed if it is its turn; whether it does.
-    fn let_run(&mut self, number: u64) -> bool {
-        let running = self.order.iter().filter(|place| place.runs).count();
-        let mut room = self.width.free().saturating_sub(running);
-        for place in &mut self.order {
-            if place.number == number {
-                place.runs |= room > 0;
-                return place.runs;
-            }
-            room -= usize::from(!place.runs && room > 0);
-        }
-        false
+    /// Whether it is the turn of ingest `number`.
+    fn may_run(&self, number: u64) -> bool {
+        self.order.iter().take(self.width.free()).any(|oldest| oldest.number == number)
     }
 }
 
@@ -78,11 +69,12 @@ impl Turns {
         Self { shared: Arc::new(Shared { queue: Mutex::new(queue), changed: watch::Sender::new(()) }) }
     }
 
-    /// To be told once a second how many bytes all ingests have taken so far.
+    /// To be told every [`TICK`](super::width::TICK) how many bytes all ingests have taken so far.
     pub fn tick(&self, bytes: u64) {
         let mut queue = self.shared.queue.lock();
-        let waiting = queue.order.iter().filter(|place| !place.runs).count();
-        queue.width.tick(bytes, waiting);
+        let waiting = queue.order.len().saturating_sub(queue.width.free());
+        let left = queue.order.front().map_or(u64::MAX, |oldest| oldest.left);
+        queue.width.tick(bytes, Demand { waiting, left });
         drop(queue);
         self.shared.changed.send_replace(());
     }
@@ -103,15 +95,23 @@ impl Turns {
         let mut queue = self.shared.queue.lock();
         let number = queue.next;
         queue.next += 1;
-        queue.order.push_back(Place { number, runs: false });
+        queue.order.push_back(Place { number, left: u64::MAX });
         Turn { shared: self.shared.clone(), number, changed: self.shared.changed.subscribe() }
     }
 }
 
 impl Turn {
-    /// Runs at full speed, to its end, if it is this ingest's turn; whether it does.
-    pub fn try_run(&self) -> bool {
-        self.shared.queue.lock().let_run(self.number)
+    /// Whether this ingest may run at full speed.
+    pub fn may_run(&self) -> bool {
+        self.shared.queue.lock().may_run(self.number)
+    }
+
+    /// Says that it still has `left` bytes to take.
+    pub fn note_left(&self, left: u64) {
+        let mut queue = self.shared.queue.lock();
+        if let Some(place) = queue.order.iter_mut().find(|place| place.number == self.number) {
+            place.left = left;
+        }
     }
 
     /// Waits after `taken` bytes of pieces of `piece_length`: not at all at full speed, else until it is this ingest's turn
@@ -130,7 +130,7 @@ impl Turn {
         let turn = async {
             loop {
                 self.changed.mark_unchanged();
-                if self.try_run() || self.changed.changed().await.is_err() {
+                if self.may_run() || self.changed.changed().await.is_err() {
                     return;
                 }
             }
@@ -163,21 +163,36 @@ mod tests {
         second.wait(150, 100).await;
         assert_eq!(start.elapsed(), TRICKLE * 7 / 4);
         drop(first);
-        assert!(second.try_run());
+        assert!(second.may_run());
         second.wait(100, 100).await;
         assert_eq!(start.elapsed(), TRICKLE * 7 / 4);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_runs_does_so_to_its_end_and_in_order() {
+    async fn the_next_in_order_is_tried_and_steps_back_when_it_does_not_help() {
         let turns = Turns::new(2);
         let [first, second, third] = [turns.take(), turns.take(), turns.take()];
-        assert!(!second.try_run() && first.try_run() && !second.try_run());
-        // Seconds in which nothing comes let the next one run.
-        (0..2).for_each(|_| turns.tick(0));
-        assert!(!third.try_run() && second.try_run());
+        let running = || [&first, &second, &third].map(Turn::may_run);
+        first.note_left(1 << 20);
+        assert_eq!(running(), [true, false, false]);
+        // As much comes with two as with one.
+        let mut seen = vec![];
+        for tick in 1..30 {
+            turns.tick(tick << 17);
+            seen.push(running());
+        }
+        seen.dedup();
+        assert_eq!(seen, [[true, false, false], [true, true, false], [true, false, false]]);
         drop(first);
-        assert!(second.try_run() && third.try_run());
+        assert!(second.may_run() && !third.may_run());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_nothing_comes_the_next_one_runs() {
+        let turns = Turns::new(2);
+        let [first, second, third] = [turns.take(), turns.take(), turns.take()];
+        (0..4).for_each(|_| turns.tick(0));
+        assert!(first.may_run() && second.may_run() && !third.may_run());
     }
 
     #[tokio::test(start_paused = true)]
