@@ -49,8 +49,12 @@ impl Dial {
 
 /// Longest wait for a connection, and for the operator's welcome on it.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Changes are gathered for so long before they are sent.
+/// Changes are gathered for so long before they are sent,
 const GATHER: Duration = Duration::from_millis(50);
+/// and by chance for up to this much longer: ten thousand agents that were told the same at the same moment would
+/// otherwise answer at the same moment, while the operator is still telling the last of them. A status is written every
+/// two seconds at most, so nobody waits for it.
+const SPREAD: Duration = Duration::from_millis(500);
 /// A change of byte counts alone is sent this often at most.
 const LAZY: Duration = Duration::from_secs(5);
 
@@ -136,7 +140,7 @@ async fn stream(dial: &Dial, board: &Board, welcomed: &mut bool) -> Result<(), L
     board.welcome(welcome);
     tokio::select! {
         ended = receive(board, down) => ended,
-        () = send(board, up) => Ok(()),
+        () = send(board, up, dial.chance) => Ok(()),
     }
 }
 
@@ -205,10 +209,10 @@ async fn receive(board: &Board, mut down: Streaming<FromOperator>) -> Result<(),
 }
 
 /// Ends when the stream does.
-async fn send(board: &Board, up: mpsc::Sender<FromAgent>) {
+async fn send(board: &Board, up: mpsc::Sender<FromAgent>, chance: fn() -> f64) {
     loop {
         board.wait(LAZY).await;
-        tokio::time::sleep(GATHER).await;
+        tokio::time::sleep(GATHER + SPREAD.mul_f64(chance())).await;
         for kind in board.news() {
             if up.send(FromAgent { kind: Some(kind) }).await.is_err() {
                 return;

@@ -161,7 +161,8 @@ fn connection(bounds: Bounds) -> http2::Builder<TokioExecutor> {
         .initial_connection_window_size(64 << 10)
         // What waits to be sent to an agent that does not read: one desired state is shared bytes; this bounds the copy.
         .max_send_buf_size(64 << 10)
-        .max_header_list_size(16 << 10);
+        .max_header_list_size(16 << 10)
+        .auto_date_header(false);
     builder
 }
 
@@ -193,7 +194,10 @@ impl<L: Link> tower::Service<Request<hyper::body::Incoming>> for Service<L> {
             let codec = Pair::<Encoded, FromAgent>::default();
             let mut grpc =
                 Grpc::new(codec).apply_max_message_size_config(Some(MAX_MESSAGE), Some(MAX_MESSAGE));
-            Ok(grpc.streaming(Method(link), request).await)
+            let mut answer = grpc.streaming(Method(link), request).await;
+            // Not remembered by header compression: half a kilobyte for each agent, for a head that is sent once.
+            answer.headers_mut().values_mut().for_each(|value| value.set_sensitive(true));
+            Ok(answer)
         })
     }
 }

@@ -95,11 +95,12 @@ fn stream(hub: Arc<Hub>, identity: Identity, hello: Hello, zone: String, up: Str
         greeting: Some(encode(&FromOperator { kind: Some(from_operator::Kind::Welcome(welcome)) })),
         end: Instant::now() + LIFETIME.mul_f64(1.0 + rand::random::<f64>()),
     };
-    Box::pin(futures::stream::unfold(session, next))
+    Box::pin(futures::stream::unfold(Box::new(session), next))
 }
 
-/// The next thing to send; takes in what comes meanwhile. No task of its own: it runs when its connection does.
-async fn next(mut session: Session) -> Option<(Result<Encoded, Status>, Session)> {
+/// The next thing to send; takes in what comes meanwhile. No task of its own: it runs when its connection does. The
+/// session is in a box because a future holds its arguments twice, and there is one of these for each agent.
+async fn next(mut session: Box<Session>) -> Option<(Result<Encoded, Status>, Box<Session>)> {
     if let Some(greeting) = session.greeting.take() {
         return Some((Ok(greeting), session));
     }

@@ -111,7 +111,9 @@ impl Slot {
         if task.is_none() && self.reports.values().map(Vec::len).sum::<usize>() >= MAX_REPORTS {
             return false;
         }
-        let reports = self.reports.entry(key).or_default();
+        // A vector that grows by itself begins with room for four.
+        let images = task.map_or(1, |(_, shared)| shared.images.len());
+        let reports = self.reports.entry(key).or_insert_with(|| Vec::with_capacity(images));
         let Some(old) = reports.iter_mut().find(|old| old.image == new.image) else {
             reports.push(new);
             return true;
