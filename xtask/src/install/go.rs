@@ -184,10 +184,8 @@ impl Module {
 
     /// Everything that decides what is built.
     fn stamp(&self) -> anyhow::Result<String> {
-        let mut stamp = format!("{:?} {:?} {}\n", self.programs, self.variables, self.tags);
-        for helper in self.helpers {
-            stamp += &format!("{helper:?}\n");
-        }
+        let helpers = if self.helpers.is_empty() { String::new() } else { format!("{:?}\n", self.helpers) };
+        let mut stamp = format!("{:?} {:?} {}\n{helpers}", self.programs, self.variables, self.tags);
         // The pins, and its own files.
         for file in files(&self.folder(), &["mod", "sum", "go"])? {
             stamp +=
