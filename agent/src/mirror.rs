@@ -3,6 +3,9 @@
 //! Every answer follows one rule: Eagle never makes a pull fail that would have worked without it. What is not to be
 //! had here in time is an honest 404, overload is 503 (never 429, which runtimes repeat), and both send the runtime to
 //! its next host at once. A body that cannot be completed is cut short, so that the runtime asks again at that offset.
+//!
+//! containerd asks its next host for each single thing. CRI-O, Podman and Docker take everything from whoever has given
+//! them a tag's manifest: once they have that from here, a refusal would fail their pull, so they are kept waiting.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +18,7 @@ use axum::response::{IntoResponse as _, Response};
 use eagle_blobs::manifests::Manifests;
 use eagle_core::name::{Repository, Target};
 use eagle_core::oci::ErrorCode;
-use eagle_core::route::{Route, RouteError};
+use eagle_core::route::{Route, RouteError, names_registry};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::ahead::Ahead;
@@ -31,6 +34,10 @@ pub mod canary;
 pub mod held;
 mod manifest;
 mod refusal;
+
+/// How long a runtime that will ask nobody else is kept waiting: what is behind this, seeders and registries, has shorter
+/// deadlines, and several of them one after the other.
+const COMMITTED: Duration = Duration::from_mins(1);
 
 /// What the handlers work with.
 #[derive(Clone)]
@@ -89,7 +96,9 @@ impl Mirror {
         if let Some(answer) = route.as_ref().ok().and_then(|route| self.canary.answer(method, route)) {
             return ("canary", Ok(answer));
         }
-        let Ok(slot) = self.slots.clone().try_acquire_owned() else {
+        let is_committed = !names_registry(uri.query()) && route.as_ref().is_ok_and(follows_a_manifest);
+        let patience = if is_committed { COMMITTED } else { self.first_byte };
+        let Some(slot) = self.slot(is_committed).await else {
             return (
                 "other",
                 Err(Refusal::unavailable("the agent serves as many requests as it may".into())),
@@ -98,14 +107,14 @@ impl Mirror {
         match route {
             Ok(Route::Base) => ("base", Ok(version_check())),
             Ok(Route::Manifest(repository, target)) => {
-                ("manifest", self.within(self.manifest(method, &repository, &target)).await)
+                ("manifest", self.within(patience, self.manifest(method, &repository, &target)).await)
             }
             Ok(Route::Blob(repository, digest)) if method == Method::HEAD => {
-                ("blob", self.within(self.blob_head(&repository, &digest)).await)
+                ("blob", self.within(patience, self.blob_head(&repository, &digest)).await)
             }
             Ok(Route::Blob(repository, digest)) => {
                 // In a box: a blob's way may be long, and most requests have none.
-                ("blob", self.within(Box::pin(self.blob(&repository, digest, headers, slot))).await)
+                ("blob", self.within(patience, Box::pin(self.blob(&repository, digest, headers, slot))).await)
             }
             Err(error) => {
                 let code = match error {
@@ -119,13 +128,24 @@ impl Mirror {
         }
     }
 
-    /// The answer if it is there within the promised time, else an honest 404.
+    /// A place among the requests served at once, waited for on behalf of a runtime that will ask nobody else.
+    async fn slot(&self, is_committed: bool) -> Option<OwnedSemaphorePermit> {
+        let slots = self.slots.clone();
+        if is_committed {
+            tokio::time::timeout(COMMITTED, slots.acquire_owned()).await.ok()?.ok()
+        } else {
+            slots.try_acquire_owned().ok()
+        }
+    }
+
+    /// The answer if it is there within this time, else an honest 404.
     async fn within(
         &self,
+        patience: Duration,
         answer: impl Future<Output = Result<Response, Refusal>>,
     ) -> Result<Response, Refusal> {
-        tokio::time::timeout(self.first_byte, answer).await.unwrap_or_else(|_| {
-            let message = format!("not to be had here within {:?}: ask the registry itself", self.first_byte);
+        tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| {
+            let message = format!("not to be had here within {patience:?}: ask the registry itself");
             Err(Refusal::new(StatusCode::NOT_FOUND, ErrorCode::BlobUnknown, message))
         })
     }
@@ -156,6 +176,12 @@ impl Mirror {
     ) -> Result<Response, Refusal> {
         blob::get(self, repository, digest, headers, slot).await
     }
+}
+
+/// Whether a runtime asks this after it was given a manifest: for blobs, and for one manifest of an index. By a digest it
+/// may also begin, which cannot be told from that.
+fn follows_a_manifest(route: &Route) -> bool {
+    matches!(route, Route::Blob(..) | Route::Manifest(_, Target::Digest(_)))
 }
 
 /// `GET /v2/` (distribution-spec, "Determining Support").

@@ -26,11 +26,12 @@ use crate::containerd::install::InstallError;
 use crate::cri::{Runtime, Version};
 use crate::metrics::Metrics;
 use crate::mirror::canary::Canary;
-use entries::{Entries, Kind};
+use entries::{Entries, Kind, Put};
 use problem::{Problem, Reason};
 use proof::Proof;
 use starts::Starts;
 
+mod crio;
 mod entries;
 mod problem;
 mod proof;
@@ -70,6 +71,8 @@ struct State {
     // Until when the last proof is good.
     good_until: Option<Instant>,
     failures: u32,
+    // The registry by whose pulls the mirror's use is shown.
+    shown_by: Option<String>,
     // From the last proof that failed, until one succeeds.
     unproved: Option<Problem>,
 }
@@ -98,7 +101,8 @@ impl Upkeep {
             verified: Gauge::default(),
             starts: Starts::in_directory(&config.cache.directory),
             held_until: None,
-            state: State::default(),
+            // Who enters the mirror by hand says here for which registries.
+            state: State { shown_by: config.runtime.registries.first().cloned(), ..State::default() },
         })
     }
 
@@ -171,13 +175,21 @@ impl Upkeep {
     async fn look(&mut self) -> Duration {
         let mut problems = Vec::new();
         let version = self.ask_version(&mut problems).await;
-        let changed = self.tend(version.as_ref(), &mut problems).await;
+        let kind = self.kind(version.as_ref());
+        let changed = match self.tend(kind, version.as_ref(), &mut problems).await {
+            Some(put) => {
+                self.state.shown_by = put.shown_by;
+                problems.extend(put.problems);
+                put.changed
+            }
+            None => false,
+        };
         let is_other = version != self.state.version;
         if changed || is_other {
             (self.state.verified, self.state.good_until, self.state.failures) = (false, None, 0);
         }
         if version.is_some() && self.held_until.is_none() {
-            self.prove(problems.is_empty()).await;
+            self.prove(kind, problems.is_empty()).await;
         }
         problems.extend(self.state.unproved.clone().filter(|_| version.is_some()));
         let facts = Facts {
@@ -202,15 +214,20 @@ impl Upkeep {
         }
     }
 
-    /// Reads the runtime's configuration and puts the entries right. Whether they had to be changed.
-    async fn tend(&self, version: Option<&Version>, problems: &mut Vec<Problem>) -> bool {
-        let Some(entries) = self.entries.clone() else { return false };
+    /// Whose configuration it is.
+    fn kind(&self, version: Option<&Version>) -> Kind {
+        let unsaid = || self.entries.as_ref().map_or(Kind::Containerd, Entries::kind);
+        version.map_or_else(unsaid, |version| Kind::of(&version.name))
+    }
+
+    /// Reads the runtime's configuration and puts the entries right, unless there are none.
+    async fn tend(&self, kind: Kind, version: Option<&Version>, problems: &mut Vec<Problem>) -> Option<Put> {
+        let entries = self.entries.clone()?;
         if self.held_until.is_some() {
             let message = "the agent was restarted again and again; the runtime goes to registries directly";
             problems.push(Problem::new(Reason::CrashLoop, message));
-            return false;
+            return None;
         }
-        let kind = version.map_or(Kind::Containerd, |version| Kind::of(&version.name));
         let release = version.and_then(|version| version.version.parse().ok());
         let config_file = self.config_file.clone();
         let tended = spawn_blocking(move || {
@@ -218,26 +235,21 @@ impl Upkeep {
                 Kind::Containerd => read_config(&config_file, release, &entries),
                 Kind::Crio => Vec::new(),
             };
-            let put = entries.put(kind);
-            problems.extend(put.problems);
-            (put.changed, problems)
+            let mut put = entries.put(kind);
+            problems.append(&mut put.problems);
+            put.problems = problems;
+            put
         });
-        match tended.await {
-            Ok((changed, found)) => {
-                problems.extend(found);
-                changed
-            }
-            // Only if the process ends, or if it panicked, which was logged.
-            Err(_) => false,
-        }
+        // It fails only if the process ends, or if it panicked, which was logged.
+        tended.await.ok()
     }
 
     /// Makes the runtime show that it uses the mirror, if it is time for that.
-    async fn prove(&mut self, expected: bool) {
+    async fn prove(&mut self, kind: Kind, expected: bool) {
         let is_due = self.state.good_until.is_none_or(|until| until <= Instant::now());
         let (Some(runtime), true) = (&self.runtime, is_due) else { return };
-        let registry = self.entries.as_ref().and_then(|entries| entries.registries.first());
-        match proof::prove(runtime.as_ref(), &self.canary, registry.map(String::as_str)).await {
+        let registry = self.state.shown_by.as_deref();
+        match proof::prove(runtime.as_ref(), &self.canary, registry, kind.advice()).await {
             Ok(Proof::Given) => {
                 if !self.state.verified {
                     tracing::info!("the runtime was seen to use the mirror");
@@ -251,7 +263,9 @@ impl Upkeep {
             Err(mut problem) => {
                 (self.state.verified, self.state.good_until) = (false, None);
                 self.state.failures = self.state.failures.saturating_add(1);
-                if !expected && problem.reason == Reason::MirrorNotUsed {
+                // For CRI-O the others are about other registries, or nothing was entered.
+                let is_explained = !expected && (kind == Kind::Containerd || self.state.shown_by.is_none());
+                if is_explained && problem.reason == Reason::MirrorNotUsed {
                     // What was found in its configuration says why, and what to do.
                     "the runtime does not use the mirror; the other problems say why"
                         .clone_into(&mut problem.message);

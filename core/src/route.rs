@@ -2,7 +2,8 @@
 //!
 //! `/v2/<repository>/manifests/<tag or digest>` and `/v2/<repository>/blobs/<digest>`, with the registry in the query
 //! parameter `ns` as containerd sends it, or, for runtimes that send none (CRI-O, Podman), as the first component of
-//! the path when that looks like a host. Docker's `registry-mirrors` sends neither: it mirrors Docker Hub only.
+//! the path when that looks like a host ([`in_path`]). Docker's `registry-mirrors` sends neither: it mirrors Docker Hub
+//! only.
 
 use percent_encoding::percent_decode_str;
 
@@ -64,11 +65,48 @@ fn repository(name: &str, query: Option<&str>, fallback: Option<&str>) -> Result
         return Repository::new(&ns, name).map_err(RouteError::Name);
     }
     if let Some((first, rest)) = name.split_once('/')
-        && (first.contains(['.', ':']) || first == "localhost")
+        && let Some(registry) = of_path(first)
     {
-        return Repository::new(first, rest).map_err(RouteError::Name);
+        return Repository::new(&registry, rest).map_err(RouteError::Name);
     }
     Repository::new(fallback.ok_or(RouteError::Registry)?, name).map_err(RouteError::Name)
+}
+
+/// Stands for the colon before a port where names of repositories have no colon; hosts have no such thing in their names.
+const PORT: &str = "__";
+
+/// `registry` as the first component of a repository's path, which is where CRI-O and Podman name it to a mirror.
+/// `None`: it cannot be there, and a runtime that was told to put it there would fail every pull from that registry.
+pub fn in_path(registry: &str) -> Option<String> {
+    let (host, port) = registry.split_once(':').map_or((registry, None), |(host, port)| (host, Some(port)));
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let is_label = |label: &str| {
+        label.starts_with(is_plain)
+            && label.ends_with(is_plain)
+            && label.chars().all(|c| is_plain(c) || c == '-')
+    };
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let is_named = host.split('.').all(is_label) && port.is_none_or(is_port);
+    let component = port.map_or_else(|| host.to_owned(), |port| format!("{host}{PORT}{port}"));
+    (is_named && of_path(&component).as_deref() == Some(registry)).then_some(component)
+}
+
+/// The registry that the first component of a path names, if it looks like one.
+fn of_path(first: &str) -> Option<String> {
+    if let Some((host, port)) = first.rsplit_once(PORT)
+        && !host.is_empty()
+        && !port.is_empty()
+        && port.bytes().all(|byte| byte.is_ascii_digit())
+    {
+        return Some(format!("{host}:{port}"));
+    }
+    (first.contains(['.', ':']) || first == "localhost").then(|| first.to_owned())
+}
+
+/// Whether the client names the registry in `ns`, as containerd does. It asks its next host for every single thing that
+/// it is not given here. Others take everything from whoever has given them the manifest.
+pub fn names_registry(query: Option<&str>) -> bool {
+    query_value(query.unwrap_or_default(), "ns").is_some()
 }
 
 /// The first value of `key` in a query string, percent-decoded.
@@ -108,6 +146,27 @@ mod tests {
         let route = Route::parse("/v2/library/nginx/manifests/v1", None, Some("docker.io"));
         assert_eq!(route, Ok(Route::Manifest(repo("docker.io", "library/nginx"), Target::Tag("v1".into()))));
         assert_eq!(Route::parse("/v2/nginx/manifests/v1", None, None), Err(RouteError::Registry));
+    }
+
+    #[test]
+    fn what_a_runtime_is_told_to_put_into_the_path_is_understood() {
+        for (registry, component) in [
+            ("docker.io", "docker.io"),
+            ("localhost", "localhost"),
+            ("quay.example:8443", "quay.example__8443"),
+            ("registry:5000", "registry__5000"),
+            ("10.9.0.2:5000", "10.9.0.2__5000"),
+        ] {
+            assert_eq!(in_path(registry).as_deref(), Some(component));
+            let route = Route::parse(&format!("/v2/{component}/a/manifests/v1"), None, Some("docker.io"));
+            assert_eq!(route, Ok(Route::Manifest(repo(registry, "a"), Target::Tag("v1".into()))));
+        }
+        // Not a registry, or none that could be a part of a repository's name.
+        for registry in
+            ["registry", "", "[::1]:5000", "Quay.io", "https://quay.io", "quay.io:", "a.b/c", "a..b", "x\"\n"]
+        {
+            assert_eq!(in_path(registry), None, "{registry}");
+        }
     }
 
     #[test]

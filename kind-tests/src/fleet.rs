@@ -169,7 +169,7 @@ pub(crate) fn parts(seeders: usize, trackers: usize, agents: usize) -> impl Iter
 }
 
 /// Makes an image in the directory `layout`.
-pub(crate) async fn make(spec: &ImageSpec, layout: &Path) -> anyhow::Result<Made> {
+pub async fn make(spec: &ImageSpec, layout: &Path) -> anyhow::Result<Made> {
     let (spec, path) = (spec.clone(), layout.to_owned());
     tokio::task::spawn_blocking(move || image::make(&spec, &path, "v1")).await?
 }

@@ -7,6 +7,7 @@ pub mod bucket;
 pub mod containerd;
 pub mod content;
 pub mod cri;
+pub mod crio;
 pub mod disk;
 pub mod docker;
 pub mod eagle;

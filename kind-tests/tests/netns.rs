@@ -7,6 +7,8 @@
 mod bed;
 #[path = "netns/bucket.rs"]
 mod bucket;
+#[path = "netns/crio.rs"]
+mod crio;
 #[path = "netns/node.rs"]
 mod node;
 #[path = "netns/private.rs"]

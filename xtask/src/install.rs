@@ -17,6 +17,7 @@ pub(crate) mod python;
 const PROGRAMS: &[(&str, &str)] = &[
     ("containerd", "containerd"),
     ("runc", "runc"),
+    ("conmon", "conmon"),
     ("docker-registry", "docker-registry"),
     ("ip", "iproute2"),
     ("iptables", "iptables"),

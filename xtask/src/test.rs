@@ -64,7 +64,7 @@ const STEPS: &[Step] = &[
     Step { name: "build", run: |_| build() },
     Step { name: "demo", run: |_| demo() },
     Step { name: "soak", run: |_| soak(&["--minutes", "3"]).map(|()| Outcome::Passed) },
-    Step { name: "netns", run: |_| scenarios("netns", &go::CONTAINERDS) },
+    Step { name: "netns", run: |_| scenarios("netns", &go::RUNTIMES) },
     Step { name: "foreign", run: |_| foreign() },
     Step { name: "image", run: |_| oci_image() },
     Step { name: "kubernetes", run: |_| scenarios("kubernetes", &go::all()) },

@@ -1,6 +1,9 @@
-//! What a person adds for runtimes whose configuration Eagle does not edit: Docker Engine, CRI-O and Podman.
+//! What other runtimes than containerd are to be told: Docker Engine, CRI-O and Podman.
 //!
-//! Text only. Their files have no place for an entry that can be told from a person's own, and need a restart or a reload.
+//! Text only, for a person, or for the agent's own file. Docker Engine's file has no place for an entry that can be told
+//! from a person's own, so it is never edited.
+
+use eagle_core::route::in_path;
 
 use crate::containerd::hosts::Mirror;
 
@@ -15,19 +18,30 @@ pub fn docker(mirror: &Mirror) -> String {
     format!("{{\n  \"registry-mirrors\": [\"{mirror}\"]\n}}\n")
 }
 
-/// What goes into [`CRIO_FILE`] for these registries, followed by `systemctl reload crio` (Podman reads it at each pull).
+/// What goes into [`CRIO_FILE`] for these registries, followed by `systemctl reload crio` unless it has
+/// `auto_reload_registries` (Podman reads it at each pull). Registries that cannot be named to a mirror are left out.
 ///
 /// There is no entry for all registries, and the runtime does not say which one it means: it is the first part of the
 /// path at the mirror.
 pub fn crio(mirror: &Mirror, registries: &[String]) -> String {
-    let (scheme, place) = mirror.as_str().split_once("://").unwrap_or(("http", mirror.as_str()));
-    let insecure = if scheme == "http" { "insecure = true\n" } else { "" };
     let entry = |registry: &String| {
-        format!(
-            "[[registry]]\nlocation = \"{registry}\"\n[[registry.mirror]]\nlocation = \"{place}/{registry}\"\n{insecure}"
-        )
+        let mirror = crio_mirror(mirror, registry)?;
+        Some(format!("[[registry]]\nlocation = \"{registry}\"\n{mirror}"))
     };
-    registries.iter().map(entry).collect::<Vec<_>>().join("\n")
+    registries.iter().filter_map(entry).collect::<Vec<_>>().join("\n")
+}
+
+/// The mirror in the entry of `registry`, if that can be named to one.
+pub fn crio_mirror(mirror: &Mirror, registry: &str) -> Option<String> {
+    let location = crio_location(mirror, registry)?;
+    let insecure = if mirror.as_str().starts_with("https://") { "" } else { "insecure = true\n" };
+    Some(format!("[[registry.mirror]]\nlocation = \"{location}\"\n{insecure}"))
+}
+
+/// Where CRI-O finds `registry` at the mirror.
+pub fn crio_location(mirror: &Mirror, registry: &str) -> Option<String> {
+    let place = mirror.as_str().split_once("://").map_or(mirror.as_str(), |(_, place)| place);
+    in_path(registry).map(|component| format!("{place}/{component}"))
 }
 
 #[cfg(test)]
@@ -43,9 +57,10 @@ mod tests {
         let registries = parsed["registry"].as_array().unwrap();
         assert_eq!(registries.len(), 2);
         assert_eq!(registries[1]["location"].as_str(), Some("quay.io:8443"));
-        assert_eq!(registries[1]["mirror"][0]["location"].as_str(), Some("127.0.0.1:5000/quay.io:8443"));
+        assert_eq!(registries[1]["mirror"][0]["location"].as_str(), Some("127.0.0.1:5000/quay.io__8443"));
         assert_eq!(registries[1]["mirror"][0]["insecure"].as_bool(), Some(true));
         let safe = crio(&Mirror::parse("https://mirror").unwrap(), &["docker.io".to_owned()]);
         assert!(!safe.contains("insecure"));
+        assert_eq!(crio(&mirror, &["https://quay.io".to_owned(), "Quay.io".to_owned()]), "");
     }
 }

@@ -1,18 +1,12 @@
 //! The mirror's entries in the runtime's registry configuration: put in, put right, taken out. Blocking.
 
-use std::fs;
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 
+use super::crio::{CrioError, DIRECTORY, File, Left};
 use super::problem::{Problem, Reason};
 use crate::containerd::hosts::Mirror;
 use crate::containerd::install::{self, InstallError, Outcome};
 use crate::containerd::others;
-
-/// Begins the file for CRI-O: what does not begin so is not Eagle's.
-const MARK: &str = "# eagle: written and removed by Eagle's agent\n";
-/// The directory that CRI-O reads.
-const CRIO_DIRECTORY: &str = "registries.conf.d";
 
 /// Whose configuration is edited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +21,16 @@ impl Kind {
     /// By the name that the runtime gives itself. What is not CRI-O is taken for a containerd.
     pub(super) fn of(name: &str) -> Self {
         if name.eq_ignore_ascii_case("cri-o") { Self::Crio } else { Self::Containerd }
+    }
+
+    /// What helps a runtime that has the entries and does not use them.
+    pub(super) fn advice(self) -> &'static str {
+        match self {
+            Self::Containerd => "restart or reload it if its configuration was changed",
+            Self::Crio => {
+                "CRI-O reads registries.conf.d when it starts or is told to: run `systemctl reload crio`, or have it notice by itself, with auto_reload_registries = true in its section [crio.image]"
+            }
+        }
     }
 }
 
@@ -48,27 +52,38 @@ pub(super) struct Put {
     pub(super) changed: bool,
     /// What could not be done.
     pub(super) problems: Vec<Problem>,
+    /// A registry whose pulls are to show that the mirror is used; none: any.
+    pub(super) shown_by: Option<String>,
 }
 
 impl Put {
     fn problem(reason: Reason, message: impl Into<String>) -> Self {
-        Self { changed: false, problems: vec![Problem::new(reason, message)] }
+        Self { problems: vec![Problem::new(reason, message)], ..Self::default() }
     }
 }
 
 impl Entries {
+    /// Whose they are while the runtime has not said its name: nothing of containerd's goes into CRI-O's directory.
+    pub(super) fn kind(&self) -> Kind {
+        if self.directory.ends_with(DIRECTORY) { Kind::Crio } else { Kind::Containerd }
+    }
+
     /// Makes the entries be there.
     pub(super) fn put(&self, kind: Kind) -> Put {
         match kind {
-            Kind::Containerd => self.put_hosts(),
+            Kind::Containerd => Put { shown_by: self.registries.first().cloned(), ..self.put_hosts() },
             Kind::Crio => self.put_crio(),
         }
     }
 
     /// Makes the entries be gone, of either kind. Whether there were any.
     pub(super) fn take_out(&self) -> Result<bool, InstallError> {
-        let failed = |source| InstallError::Directory { step: "remove", path: self.crio_file(), source };
-        let had_file = self.take_out_crio().map_err(failed)?;
+        let file = File::new(&self.directory);
+        let failed = |error: CrioError| {
+            let source = std::io::Error::other(error);
+            InstallError::Directory { step: "remove", path: file.path(), source }
+        };
+        let had_file = file.take_out().map_err(failed)?;
         let report = install::uninstall(&self.directory)?;
         Ok(had_file || !report.is_empty())
     }
@@ -86,13 +101,13 @@ impl Entries {
         });
         let changed =
             report.files.iter().any(|(_, outcome)| !matches!(outcome, Outcome::Unchanged | Outcome::Left(_)));
-        Put { changed, problems: problems.collect() }
+        Put { changed, problems: problems.collect(), ..Put::default() }
     }
 
     fn put_crio(&self) -> Put {
-        if !self.directory.ends_with(CRIO_DIRECTORY) {
+        if !self.directory.ends_with(DIRECTORY) {
             let message = format!(
-                "the runtime is CRI-O, which does not read {}; set runtime.certsDir to /etc/containers/{CRIO_DIRECTORY}",
+                "the runtime is CRI-O, which does not read {}; set runtime.certsDir to /etc/containers/{DIRECTORY}",
                 self.directory.display()
             );
             return Put::problem(Reason::OtherConfigPath, message);
@@ -101,55 +116,45 @@ impl Entries {
             let message = "CRI-O has no entry for all registries: name them in runtime.registries";
             return Put::problem(Reason::NoRegistries, message);
         }
-        let wanted = format!("{MARK}{}", others::crio(&self.mirror, &self.registries));
-        match self.replace_crio(&wanted) {
-            Ok(changed) => Put { changed, problems: Vec::new() },
+        match File::new(&self.directory).put(&self.mirror, &self.registries) {
+            Ok(put) => {
+                let problems = put.left.iter().map(|left| self.left(left)).collect();
+                Put { changed: put.changed, problems, shown_by: put.entered.into_iter().next() }
+            }
             Err(error) => {
-                let message = format!("cannot write {}: {error}", self.crio_file().display());
-                Put::problem(Reason::HostsNotWritten, message)
+                let reason = match error {
+                    CrioError::Read { .. } | CrioError::Parse { .. } => Reason::ConfigUnreadable,
+                    CrioError::Foreign(_) | CrioError::Write { .. } => Reason::HostsNotWritten,
+                };
+                Put::problem(reason, eagle_runtime::chain::chain(&error))
             }
         }
     }
 
-    fn replace_crio(&self, wanted: &str) -> io::Result<bool> {
-        match fs::read_to_string(self.crio_file()) {
-            Ok(present) if present == wanted => return Ok(false),
-            Ok(present) if !present.starts_with(MARK) => {
-                return Err(io::Error::other("somebody else's file has this name"));
+    fn left(&self, left: &Left) -> Problem {
+        match left {
+            Left::Unnameable(registry) => {
+                let message =
+                    format!("CRI-O cannot name {registry:?} to a mirror: images from there go past Eagle");
+                Problem::new(Reason::NoRegistries, message)
             }
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(_) | Err(_) => {}
-        }
-        let mut file =
-            tempfile::Builder::new().prefix(".eagle-").suffix(".tmp").tempfile_in(&self.directory)?;
-        file.write_all(wanted.as_bytes())?;
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-        file.as_file().set_permissions(mode)?;
-        file.as_file().sync_all()?;
-        file.persist(self.crio_file()).map_err(|error| error.error)?;
-        Ok(true)
-    }
-
-    fn take_out_crio(&self) -> io::Result<bool> {
-        match fs::read_to_string(self.crio_file()) {
-            Ok(present) if present.starts_with(MARK) => fs::remove_file(self.crio_file()).map(|()| true),
-            Ok(_) => Ok(false),
-            // What is not text is not Eagle's either.
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
-                Ok(false)
+            Left::Taken { registry, file } => {
+                let mirror = others::crio_mirror(&self.mirror, registry).unwrap_or_default();
+                let message = format!(
+                    "{} has an entry for {registry}, which one of Eagle's would replace: add to it {}",
+                    file.display(),
+                    mirror.trim_end().replace('\n', ", ").replacen("]], ", "]] ", 1)
+                );
+                Problem::new(Reason::HostsFileLeft, message)
             }
-            Err(error) => Err(error),
         }
-    }
-
-    fn crio_file(&self) -> PathBuf {
-        let name = others::CRIO_FILE.rsplit('/').next().unwrap_or_default();
-        self.directory.join(name)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn entries(directory: PathBuf, registries: &[&str]) -> Entries {
@@ -174,22 +179,24 @@ mod tests {
     }
 
     #[test]
-    fn crio_has_one_file_and_only_ours_is_touched() {
+    fn crio_is_told_in_its_own_directory_of_registries_by_name() {
         let directory = tempfile::tempdir().unwrap();
         let conf = directory.path().join("registries.conf.d");
         fs::create_dir(&conf).unwrap();
-        let reasons = |put: Put| put.problems.iter().map(|problem| problem.reason).collect::<Vec<_>>();
-        assert_eq!(reasons(entries(conf.clone(), &[]).put(Kind::Crio)), [Reason::NoRegistries]);
+        let reasons = |put: &Put| put.problems.iter().map(|problem| problem.reason).collect::<Vec<_>>();
+        assert_eq!(reasons(&entries(conf.clone(), &[]).put(Kind::Crio)), [Reason::NoRegistries]);
         let elsewhere = entries(directory.path().to_owned(), &["quay.io"]);
-        assert_eq!(reasons(elsewhere.put(Kind::Crio)), [Reason::OtherConfigPath]);
-        let entries = entries(conf.clone(), &["quay.io"]);
-        assert!(entries.put(Kind::Crio).changed);
+        assert_eq!(reasons(&elsewhere.put(Kind::Crio)), [Reason::OtherConfigPath]);
+        fs::write(conf.join("00.conf"), "[[registry]]\nlocation = \"docker.io\"\n").unwrap();
+        let entries = entries(conf.clone(), &["docker.io", "quay.io"]);
+        assert_eq!((entries.kind(), elsewhere.kind()), (Kind::Crio, Kind::Containerd));
+        let put = entries.put(Kind::Crio);
+        assert!(put.changed && put.shown_by.as_deref() == Some("quay.io"), "{put:?}");
+        assert_eq!(reasons(&put), [Reason::HostsFileLeft]);
+        let add = "add to it [[registry.mirror]] location = \"127.0.0.1:5000/docker.io\", insecure = true";
+        assert!(put.problems[0].message.ends_with(add), "{put:?}");
         assert!(!entries.put(Kind::Crio).changed);
-        assert!(fs::read_to_string(conf.join("50-eagle.conf")).unwrap().contains("127.0.0.1:5000/quay.io"));
-        assert!(entries.take_out().unwrap());
-        assert_eq!(fs::read_dir(&conf).unwrap().count(), 0);
-        fs::write(conf.join("50-eagle.conf"), "[[registry]]\n").unwrap();
-        assert_eq!(reasons(entries.put(Kind::Crio)), [Reason::HostsNotWritten]);
-        assert!(!entries.take_out().unwrap());
+        assert!(entries.take_out().unwrap() && !entries.take_out().unwrap());
+        assert_eq!(fs::read_dir(&conf).unwrap().count(), 1);
     }
 }

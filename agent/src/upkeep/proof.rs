@@ -18,11 +18,12 @@ pub(super) enum Proof {
     None,
 }
 
-/// Makes `runtime` pull the canary in `registry`, or nowhere.
+/// Makes `runtime` pull the canary in `registry`, or nowhere. `advice` is for a runtime that does not ask the mirror.
 pub(super) async fn prove(
     runtime: &dyn Runtime,
     canary: &Canary,
     registry: Option<&str>,
+    advice: &str,
 ) -> Result<Proof, Problem> {
     let image = canary.call(registry, rand::random()).map_err(|error| {
         Problem::new(
@@ -56,9 +57,7 @@ pub(super) async fn prove(
         )),
         Some(reason) => Err(Problem::new(
             Reason::MirrorNotUsed,
-            format!(
-                "the runtime does not ask the mirror; restart or reload it if its configuration was changed ({reason})"
-            ),
+            format!("the runtime does not ask the mirror; {advice} ({reason})"),
         )),
     }
 }

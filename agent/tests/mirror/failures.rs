@@ -6,7 +6,7 @@ use eagle_blobs::origin::fake::Fault;
 use eagle_core::config::period::Period;
 use eagle_core::digest::Digest;
 
-use super::raw::{Answer, End};
+use super::raw::{self, Answer, End};
 use super::world::{SIZE, World};
 
 /// What a busy machine may add to a promised time.
@@ -129,6 +129,39 @@ async fn an_overloaded_agent_says_503_before_the_first_byte() {
     assert_eq!(refused.header("retry-after"), None);
     world.registry.release(&world.layer());
     assert_eq!(slow.finish().await.end, End::Whole);
+}
+
+/// CRI-O, Podman and Docker ask whoever gave them a tag's manifest for all the rest, and nobody besides.
+#[tokio::test]
+async fn who_asks_nobody_else_is_kept_waiting_after_the_manifest_and_not_before() {
+    let world = World::with(|config| {
+        config.mirror.first_byte_timeout = Period::millis(1);
+        config.mirror.concurrent_requests = 1;
+    })
+    .await;
+    let path = |what: &str| format!("/v2/r.test/app/{what}");
+    let blob = path(&format!("blobs/{}", world.layer()));
+    let answer = world.ask_path("GET", &blob).await;
+    assert_eq!((answer.status, answer.end), (200, End::Whole));
+    let answer = world.ask_path("GET", &path(&format!("manifests/{}", world.image.manifest))).await;
+    assert_eq!(answer.status, 200);
+
+    world.registry.set_fault(&world.image.manifest, Fault::Hang);
+    assert_eq!(world.ask_path("GET", &path("manifests/v1")).await.status, 404);
+
+    let other = world.registry.add_image("app", "v3", &[bytes::Bytes::from(vec![7; SIZE])]).layers[0];
+    world.registry.set_fault(&other, Fault::StallAt(SIZE as u64 / 2));
+    let slow = raw::begin(world.agent.mirror_address(), "GET", &path(&format!("blobs/{other}")), &[]);
+    let mut slow = slow.await;
+    slow.read(1000).await;
+    assert_eq!(world.ask("GET", &format!("blobs/{}", world.layer()), &[]).await.status, 503, "overloaded");
+    let waiting = world.ask_path("GET", &blob);
+    let freed = async {
+        world.registry.release(&other);
+        slow.finish().await
+    };
+    let (waited, freed) = tokio::join!(waiting, freed);
+    assert_eq!((waited.status, waited.end, freed.end), (200, End::Whole, End::Whole));
 }
 
 #[tokio::test]

@@ -122,21 +122,7 @@ impl Eagle {
         };
         let (trackers, seeders) =
             (attach("tracker", 5, options.trackers)?, attach("seeder", 6, options.seeders)?);
-        let urls = |places: &[Namespace], port: u16| {
-            places.iter().map(|place| format!("http://{}:{port}", place.address())).collect()
-        };
-        let mut common = Common {
-            trackers: urls(&trackers, TRACKER),
-            seeders: urls(&seeders, SEEDER),
-            origin: options.origin.clone(),
-            options,
-        };
-        let endpoint = site.registry.endpoint();
-        let hosts = [MIRROR.to_owned(), endpoint.clone()];
-        if !common.origin.registries.iter().any(|registry| registry.host == REGISTRY) {
-            let own = Registry { host: REGISTRY.into(), endpoint, ..Registry::default() };
-            common.origin.registries.push(own);
-        }
+        let common = Common::new(site, options, [&trackers, &seeders]);
         let mut eagle = Self { trackers: Vec::new(), seeders: Vec::new(), agents: Vec::new() };
         for namespace in trackers {
             let config = TrackerConfig::default();
@@ -154,13 +140,42 @@ impl Eagle {
             let config = common.agent(number, site, namespace.part());
             let admin = config.telemetry.admin.port();
             eagle.agents.push(Part::start(site, namespace, "agent", &config, admin).await?);
-            node.set_hosts(&hosts)?;
+            node.set_hosts(&[MIRROR.to_owned(), site.registry.endpoint()])?;
         }
         Ok(eagle)
     }
+
+    /// Starts one more agent, in `namespace`, whose configuration is what `adapt` makes of that of the others.
+    pub async fn add_agent(
+        &mut self,
+        site: &Site,
+        namespace: &Namespace,
+        options: &Options,
+        adapt: impl FnOnce(&mut AgentConfig),
+    ) -> anyhow::Result<()> {
+        let places = |parts: &[Part]| parts.iter().map(|part| part.namespace.clone()).collect::<Vec<_>>();
+        let common = Common::new(site, options, [&places(&self.trackers), &places(&self.seeders)]);
+        let mut config = common.agent(self.agents.len(), site, namespace.part());
+        adapt(&mut config);
+        let admin = config.telemetry.admin.port();
+        self.agents.push(Part::start(site, namespace.clone(), "agent", &config, admin).await?);
+        Ok(())
+    }
 }
 
-impl Common<'_> {
+impl<'a> Common<'a> {
+    fn new(site: &Site, options: &'a Options, [trackers, seeders]: [&[Namespace]; 2]) -> Self {
+        let urls = |places: &[Namespace], port: u16| {
+            places.iter().map(|place| format!("http://{}:{port}", place.address())).collect()
+        };
+        let mut origin = options.origin.clone();
+        if !origin.registries.iter().any(|registry| registry.host == REGISTRY) {
+            let endpoint = site.registry.endpoint();
+            origin.registries.push(Registry { host: REGISTRY.into(), endpoint, ..Registry::default() });
+        }
+        Self { trackers: urls(trackers, TRACKER), seeders: urls(seeders, SEEDER), origin, options }
+    }
+
     fn telemetry(&self, default: Telemetry) -> Telemetry {
         Telemetry { log: self.options.log.clone().unwrap_or(default.log), ..default }
     }
@@ -234,6 +249,21 @@ impl Part {
     /// Ends it as a power cut would.
     pub fn kill(&self) -> anyhow::Result<()> {
         self.process.lock().take().map_or(Ok(()), |mut process| process.kill())
+    }
+
+    /// Ends it in order.
+    pub async fn end(&self) -> anyhow::Result<()> {
+        let process = self.process.lock().take();
+        if let Some(mut process) = process {
+            process.end().await?;
+        }
+        Ok(())
+    }
+
+    /// Everything that it has logged.
+    pub fn said(&self) -> anyhow::Result<String> {
+        let log = self.directory.join(format!("{}.log", self.role));
+        std::fs::read_to_string(&log).with_context(|| format!("cannot read {}", log.display()))
     }
 
     /// Ends it and starts it again with an empty cache, in the place that it has by default.

@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use eagle_runtime::process::Usage;
@@ -12,6 +13,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::network::Namespace;
 use super::place::Place;
+use crate::wait::wait;
+
+/// Longest wait for a program that was asked to end.
+const END: Duration = Duration::from_secs(30);
 
 /// A running program. Killed when dropped, unless its place is kept.
 #[derive(Debug)]
@@ -82,6 +87,18 @@ impl Process {
         self.child.kill().with_context(|| format!("cannot kill {}", self.name))?;
         self.child.wait().with_context(|| format!("cannot wait for {}", self.name))?;
         Ok(())
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub async fn end(&mut self) -> anyhow::Result<()> {
+        self.signal(Signal::TERM)?;
+        let what = format!("{} to end", self.name);
+        wait(END, &what, async || Ok(self.child.try_wait()?.map(drop))).await
+    }
+
+    /// Asks it to read its configuration again.
+    pub fn hang_up(&self) -> anyhow::Result<()> {
+        self.signal(Signal::HUP)
     }
 
     /// Stops it without ending it: it answers nothing, its connections stay.

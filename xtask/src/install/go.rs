@@ -1,4 +1,4 @@
-//! Programs written in Go that tests start, built from pinned modules: Helm, Kubernetes' own parts.
+//! Programs written in Go that tests start, built from pinned modules: Helm, container runtimes, Kubernetes' own parts.
 //!
 //! Each module is a directory below `xtask/tools` with a `go.mod` and a `go.sum` that pin it and everything below it.
 //! What is built is kept beside the cargo tools, with a stamp that says what it was built from: another pin, or other
@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 
 use super::tools;
-use crate::run::{has, top};
+use crate::run::{checked, has, top};
 use crate::say;
 
 /// The first Go that fetches the version of itself that a module asks for.
@@ -22,6 +22,8 @@ struct Module {
     folder: &'static str,
     /// The programs: the name, and the package that is built.
     programs: &'static [(&'static str, &'static str)],
+    /// Programs written in C that come with them: the name, and the directory of the sources in `versioned`.
+    helpers: &'static [(&'static str, &'static str)],
     /// The module whose version the programs say they have.
     versioned: &'static str,
     /// Variables that the linker sets; `{version}`, `{major}` and `{minor}` are those of `versioned`.
@@ -40,14 +42,15 @@ const KUBERNETES: [&str; 3] = [
 /// containerd's snapshotters that need C libraries, or a kernel that not every machine has, are left out.
 const NO_SNAPSHOTTERS: &str = "no_btrfs,no_zfs,no_devmapper,no_aufs";
 
-/// The containerds that nodes without Kubernetes run, besides Debian's.
-pub(crate) const CONTAINERDS: [&str; 3] = ["containerd-1.7", "containerd-2.1", "containerd"];
+/// What nodes without Kubernetes run, besides Debian's containerd.
+pub(crate) const RUNTIMES: [&str; 5] = ["containerd-1.7", "containerd-2.1", "containerd", "crio", "pinns"];
 
 /// Everything that is built. A new program is a new line here and a directory below `xtask/tools`.
 const MODULES: &[Module] = &[
     Module {
         folder: "helm",
         programs: &[("helm", "helm.sh/helm/v4/cmd/helm")],
+        helpers: &[],
         versioned: "helm.sh/helm/v4",
         variables: &["helm.sh/helm/v4/internal/version.version={version}"],
         tags: "",
@@ -59,6 +62,7 @@ const MODULES: &[Module] = &[
             ("ctr", "github.com/containerd/containerd/v2/cmd/ctr"),
             ("containerd-shim-runc-v2", "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2"),
         ],
+        helpers: &[],
         versioned: "github.com/containerd/containerd/v2",
         variables: &["github.com/containerd/containerd/v2/version.Version={version}"],
         tags: NO_SNAPSHOTTERS,
@@ -66,6 +70,7 @@ const MODULES: &[Module] = &[
     Module {
         folder: "containerd-1.7",
         programs: &[("containerd-1.7", "github.com/containerd/containerd/cmd/containerd")],
+        helpers: &[],
         versioned: "github.com/containerd/containerd",
         variables: &["github.com/containerd/containerd/version.Version={version}"],
         tags: NO_SNAPSHOTTERS,
@@ -73,6 +78,7 @@ const MODULES: &[Module] = &[
     Module {
         folder: "containerd-2.1",
         programs: &[("containerd-2.1", "github.com/containerd/containerd/v2/cmd/containerd")],
+        helpers: &[],
         versioned: "github.com/containerd/containerd/v2",
         variables: &["github.com/containerd/containerd/v2/version.Version={version}"],
         tags: NO_SNAPSHOTTERS,
@@ -80,9 +86,21 @@ const MODULES: &[Module] = &[
     Module {
         folder: "coredns",
         programs: &[("coredns", ".")],
+        helpers: &[],
         versioned: "github.com/coredns/coredns",
         variables: &[],
         tags: "",
+    },
+    Module {
+        folder: "crio",
+        programs: &[("crio", "github.com/cri-o/cri-o/cmd/crio")],
+        // Without it CRI-O does not start, though it is for Pods alone.
+        helpers: &[("pinns", "pinns/src")],
+        versioned: "github.com/cri-o/cri-o",
+        // Its version is a constant.
+        variables: &[],
+        // Without C libraries: signatures by Go's own OpenPGP, no btrfs, no seccomp. Pods are not run.
+        tags: "containers_image_openpgp,containers_image_ostree_stub,exclude_graphdriver_btrfs",
     },
     Module {
         folder: "kubernetes",
@@ -94,6 +112,7 @@ const MODULES: &[Module] = &[
             ("kubelet", "k8s.io/kubernetes/cmd/kubelet"),
             ("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
         ],
+        helpers: &[],
         versioned: "k8s.io/kubernetes",
         variables: &KUBERNETES,
         tags: "",
@@ -114,8 +133,7 @@ pub(crate) fn obstacle() -> Option<String> {
 pub(crate) fn missing(names: &[&str]) -> anyhow::Result<Vec<String>> {
     let mut missing = Vec::new();
     for module in MODULES {
-        let programs = module.programs.iter().map(|(name, _)| *name);
-        let wanted: Vec<&str> = programs.filter(|name| names.contains(name)).collect();
+        let wanted: Vec<&str> = module.names().filter(|name| names.contains(name)).collect();
         if !wanted.is_empty() && !module.is_built()? {
             missing.extend(
                 wanted.iter().map(|name| format!("{name} (Go module xtask/tools/{})", module.folder)),
@@ -127,7 +145,7 @@ pub(crate) fn missing(names: &[&str]) -> anyhow::Result<Vec<String>> {
 
 /// The names of all programs.
 pub(crate) fn all() -> Vec<&'static str> {
-    MODULES.iter().flat_map(|module| module.programs).map(|(name, _)| *name).collect()
+    MODULES.iter().flat_map(Module::names).collect()
 }
 
 /// Builds what is missing.
@@ -143,13 +161,18 @@ pub(crate) fn build() -> anyhow::Result<()> {
 }
 
 impl Module {
+    /// The names of its programs.
+    fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.programs.iter().chain(self.helpers).map(|(name, _)| *name)
+    }
+
     fn folder(&self) -> PathBuf {
         top().join("xtask/tools").join(self.folder)
     }
 
     fn is_built(&self) -> anyhow::Result<bool> {
         let bin = tools()?.join("bin");
-        let there = self.programs.iter().all(|(name, _)| bin.join(name).is_file());
+        let there = self.names().all(|name| bin.join(name).is_file());
         Ok(there
             && std::fs::read_to_string(self.stamp_file()?)
                 .is_ok_and(|stamp| stamp == self.stamp().unwrap_or_default()))
@@ -161,8 +184,10 @@ impl Module {
 
     /// Everything that decides what is built.
     fn stamp(&self) -> anyhow::Result<String> {
-        let mut stamp = format!("{:?} {:?} {}\n", self.programs, self.variables, self.tags);
-        for file in sources(&self.folder())? {
+        let helpers = if self.helpers.is_empty() { String::new() } else { format!("{:?}\n", self.helpers) };
+        let mut stamp = format!("{:?} {:?} {}\n{helpers}", self.programs, self.variables, self.tags);
+        // The pins, and its own files.
+        for file in files(&self.folder(), &["mod", "sum", "go"])? {
             stamp +=
                 &std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
         }
@@ -181,6 +206,10 @@ impl Module {
             let status = self.go(&build).status().context("cannot start go")?;
             ensure!(status.success(), "go build {package} failed ({status})");
         }
+        for (name, sources) in self.helpers {
+            let module = output(&mut self.go(&["list", "-m", "-f", "{{.Dir}}", self.versioned]))?;
+            compile(&Path::new(&module).join(sources), &bin.join(name))?;
+        }
         let stamp = self.stamp_file()?;
         std::fs::create_dir_all(stamp.parent().unwrap_or(&stamp))?;
         std::fs::write(&stamp, self.stamp()?).with_context(|| format!("cannot write {}", stamp.display()))
@@ -194,6 +223,13 @@ impl Module {
     }
 }
 
+/// Builds one program of all C files in `folder`, static as those in Go are.
+fn compile(folder: &Path, target: &Path) -> anyhow::Result<()> {
+    let sources = files(folder, &["c"])?;
+    checked(Command::new("cc").args(["-std=c99", "-O2", "-static", "-s", "-o"]).arg(target).args(sources))
+        .with_context(|| format!("cannot build {}", folder.display()))
+}
+
 fn linker_flags(variables: &[&str], version: &str) -> String {
     let mut parts = version.trim_start_matches('v').split('.');
     let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
@@ -204,15 +240,12 @@ fn linker_flags(variables: &[&str], version: &str) -> String {
     format!("-s -w{}", filled.collect::<String>())
 }
 
-/// The pins and the Go files of a module, sorted.
-fn sources(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+/// The files in `folder` with one of these extensions, sorted.
+fn files(folder: &Path, extensions: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
         let path = entry?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| ["mod", "sum", "go"].iter().any(|known| extension == *known))
-        {
+        if path.extension().is_some_and(|extension| extensions.iter().any(|known| extension == *known)) {
             files.push(path);
         }
     }
