@@ -151,8 +151,8 @@ async fn who_asks_nobody_else_is_kept_waiting_after_the_manifest_and_not_before(
 
     let other = world.registry.add_image("app", "v3", &[bytes::Bytes::from(vec![7; SIZE])]).layers[0];
     world.registry.set_fault(&other, Fault::StallAt(SIZE as u64 / 2));
-    let slow = raw::begin(world.agent.mirror_address(), "GET", &path(&format!("blobs/{other}")), &[]);
-    let mut slow = slow.await;
+    let what = path(&format!("blobs/{other}"));
+    let mut slow = raw::begin(world.agent.mirror_address(), "GET", &what, &[]).await;
     slow.read(1000).await;
     assert_eq!(world.ask("GET", &format!("blobs/{}", world.layer()), &[]).await.status, 503, "overloaded");
     let waiting = world.ask_path("GET", &blob);
