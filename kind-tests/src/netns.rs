@@ -4,6 +4,7 @@
 //! fleets need no addresses of their own and a test reaches into one only through [`network::Namespace::connect`].
 
 pub mod bucket;
+pub mod clock;
 pub mod containerd;
 pub mod content;
 pub mod cri;

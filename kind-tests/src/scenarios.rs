@@ -18,6 +18,7 @@ use crate::http::{exchange, nothing};
 use crate::wait::wait;
 
 pub mod client;
+pub mod clock;
 pub mod faulty;
 pub mod liar;
 pub mod loss;

@@ -34,6 +34,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("transmission-daemon", "transmission-daemon"),
     ("aria2c", "aria2"),
     ("nginx", "nginx-light"),
+    ("faketime", "faketime"),
 ];
 
 /// Debian's interpreter, for which its packages of Python libraries are.

@@ -17,6 +17,7 @@ use http::StatusCode;
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use super::clock::Clock;
 use super::network::Namespace;
 use super::place::Place;
 use super::process::{Output, Process};
@@ -67,6 +68,8 @@ pub struct Options {
     pub log: Option<String>,
     /// When peers grant pieces.
     pub grants: Grants,
+    /// The wall clock of all parts; unless told, the machine's.
+    pub clock: Option<Clock>,
     /// How many zones the nodes are in, one after the other in turn, and so are the seeders. At most one: none has a zone.
     pub zones: u8,
 }
@@ -90,6 +93,7 @@ impl Default for Options {
             origin: Origin::default(),
             log: None,
             grants: Grants::default(),
+            clock: None,
             zones: 0,
         }
     }
@@ -103,6 +107,7 @@ pub struct Part {
     directory: PathBuf,
     role: &'static str,
     admin: u16,
+    clock: Option<Clock>,
 }
 
 /// What all parts are told alike.
@@ -123,23 +128,24 @@ impl Eagle {
         let (trackers, seeders) =
             (attach("tracker", 5, options.trackers)?, attach("seeder", 6, options.seeders)?);
         let common = Common::new(site, options, [&trackers, &seeders]);
+        let clock = || options.clock.clone();
         let mut eagle = Self { trackers: Vec::new(), seeders: Vec::new(), agents: Vec::new() };
         for namespace in trackers {
             let config = TrackerConfig::default();
             let config = TrackerConfig { telemetry: common.telemetry(config.telemetry), ..config };
             let admin = config.telemetry.admin.port();
-            eagle.trackers.push(Part::start(site, namespace, "tracker", &config, admin).await?);
+            eagle.trackers.push(Part::start(site, namespace, "tracker", &config, admin, clock()).await?);
         }
         for (number, namespace) in seeders.into_iter().enumerate() {
             let config = common.seeder(number, site, namespace.part());
             let admin = config.telemetry.admin.port();
-            eagle.seeders.push(Part::start(site, namespace, "seeder", &config, admin).await?);
+            eagle.seeders.push(Part::start(site, namespace, "seeder", &config, admin, clock()).await?);
         }
         for (number, node) in site.nodes.iter().enumerate() {
             let namespace = node.namespace().clone();
             let config = common.agent(number, site, namespace.part());
             let admin = config.telemetry.admin.port();
-            eagle.agents.push(Part::start(site, namespace, "agent", &config, admin).await?);
+            eagle.agents.push(Part::start(site, namespace, "agent", &config, admin, clock()).await?);
             node.set_hosts(&[MIRROR.to_owned(), site.registry.endpoint()])?;
         }
         Ok(eagle)
@@ -157,8 +163,9 @@ impl Eagle {
         let common = Common::new(site, options, [&places(&self.trackers), &places(&self.seeders)]);
         let mut config = common.agent(self.agents.len(), site, namespace.part());
         adapt(&mut config);
+        let clock = options.clock.clone();
         let admin = config.telemetry.admin.port();
-        self.agents.push(Part::start(site, namespace.clone(), "agent", &config, admin).await?);
+        self.agents.push(Part::start(site, namespace.clone(), "agent", &config, admin, clock).await?);
         Ok(())
     }
 }
@@ -217,13 +224,14 @@ impl Part {
         role: &'static str,
         config: &C,
         admin: u16,
+        clock: Option<Clock>,
     ) -> anyhow::Result<Self> {
         let directory = site.place.directory().join(namespace.part());
         std::fs::create_dir_all(&directory)?;
         let text = toml::to_string(config).context("a configuration that is no TOML")?;
         std::fs::write(directory.join(format!("{role}.toml")), text)
             .context("cannot write a configuration")?;
-        let part = Self { process: Mutex::new(None), namespace, directory, role, admin };
+        let part = Self { process: Mutex::new(None), namespace, directory, role, admin, clock };
         part.resume(&site.place).await?;
         Ok(part)
     }
@@ -234,7 +242,8 @@ impl Part {
         let config = self.directory.join(format!("{}.toml", self.role)).display().to_string();
         let log = self.directory.join(format!("{}.log", self.role));
         let output = Output { out: &log, errors: &log };
-        let command = [executable.as_str(), self.role, "--config", &config];
+        let mut command = self.clock.as_ref().map(Clock::command).unwrap_or_default();
+        command.extend([executable, self.role.to_owned(), "--config".to_owned(), config]);
         let mut process = Process::start(place, &self.namespace, self.role, &output, command)?;
         let server = self.admin();
         wait(START, "a part of Eagle to be ready", async || {

@@ -14,6 +14,7 @@ use eagle_core::config::section::Origin;
 use eagle_core::size::ByteSize;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::clock::Clock;
 use super::containerd::{Containerd, Way};
 use super::disk::Disk;
 use super::eagle::{self, Eagle, Options};
@@ -51,6 +52,11 @@ pub struct Netns {
 impl Netns {
     /// Starts everything; it is kept in `directory`.
     pub async fn start(directory: &Path) -> anyhow::Result<Self> {
+        Self::start_at(directory, None).await
+    }
+
+    /// The same, with a clock of its own for Eagle.
+    pub async fn start_at(directory: &Path, clock: Option<Clock>) -> anyhow::Result<Self> {
         let (link, origin_link) = (rate(LINK), rate(ORIGIN_LINK));
         let directory = directory.to_owned();
         let settings = Settings { nodes: NODES, link, origin_link, directory, keep: false };
@@ -70,6 +76,7 @@ impl Netns {
             agent_caches: caches(&agent_disks),
             seeder_caches: caches(&seeder_disks),
             origin: Origin { registries: vec![faulty.entry()], ..Origin::default() },
+            clock,
             ..Options::default()
         };
         let eagle = Eagle::start(&site, &options).await.context("Eagle")?;
@@ -77,6 +84,11 @@ impl Netns {
         let hosts = [eagle::MIRROR.to_owned(), site.registry.endpoint(), faulty.endpoint()];
         site.nodes.iter().try_for_each(|node| node.set_hosts(&hosts))?;
         Ok(Self { eagle, faulty, agent_disks, seeder_disks, outsiders: AtomicU8::new(0), site })
+    }
+
+    /// Everything that a part has logged.
+    pub fn said(&self, part: Part) -> anyhow::Result<String> {
+        self.part(part)?.said()
     }
 
     /// Parts with even and with odd numbers lose sight of each other. Both still reach the registries.

@@ -1,7 +1,8 @@
 //! Every scenario on real nodes.
 
+use eagle_kind_tests::netns::clock::Clock;
 use eagle_kind_tests::netns::fleet::Netns;
-use eagle_kind_tests::scenarios::{partition, play};
+use eagle_kind_tests::scenarios::{clock, partition, play};
 
 /// Those alone whose name contains `$EAGLE_SCENARIO`, if that is set.
 #[tokio::test(flavor = "multi_thread")]
@@ -16,4 +17,13 @@ async fn every_scenario_on_real_nodes() {
         failed.push(name);
     }
     assert!(failed.is_empty(), "{failed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root"]
+async fn clocks_are_set_while_images_are_pulled() {
+    let parent = tempfile::tempdir().unwrap();
+    let clock = Clock::new(parent.path()).unwrap();
+    let fleet = Netns::start_at(parent.path(), Some(clock.clone())).await.unwrap();
+    clock::jump_ahead_and_back(&fleet, &clock).await.unwrap();
 }
