@@ -110,6 +110,14 @@ pub struct Part {
     clock: Option<Clock>,
 }
 
+/// As what a part is started.
+struct Start<'a, C> {
+    role: &'static str,
+    config: &'a C,
+    admin: u16,
+    clock: Option<Clock>,
+}
+
 /// What all parts are told alike.
 struct Common<'a> {
     trackers: Vec<String>,
@@ -128,24 +136,44 @@ impl Eagle {
         let (trackers, seeders) =
             (attach("tracker", 5, options.trackers)?, attach("seeder", 6, options.seeders)?);
         let common = Common::new(site, options, [&trackers, &seeders]);
-        let clock = || options.clock.clone();
         let mut eagle = Self { trackers: Vec::new(), seeders: Vec::new(), agents: Vec::new() };
         for namespace in trackers {
             let config = TrackerConfig::default();
             let config = TrackerConfig { telemetry: common.telemetry(config.telemetry), ..config };
             let admin = config.telemetry.admin.port();
-            eagle.trackers.push(Part::start(site, namespace, "tracker", &config, admin, clock()).await?);
+            eagle.trackers.push(
+                Part::start(
+                    site,
+                    namespace,
+                    Start { role: "tracker", config: &config, admin, clock: options.clock.clone() },
+                )
+                .await?,
+            );
         }
         for (number, namespace) in seeders.into_iter().enumerate() {
             let config = common.seeder(number, site, namespace.part());
             let admin = config.telemetry.admin.port();
-            eagle.seeders.push(Part::start(site, namespace, "seeder", &config, admin, clock()).await?);
+            eagle.seeders.push(
+                Part::start(
+                    site,
+                    namespace,
+                    Start { role: "seeder", config: &config, admin, clock: options.clock.clone() },
+                )
+                .await?,
+            );
         }
         for (number, node) in site.nodes.iter().enumerate() {
             let namespace = node.namespace().clone();
             let config = common.agent(number, site, namespace.part());
             let admin = config.telemetry.admin.port();
-            eagle.agents.push(Part::start(site, namespace, "agent", &config, admin, clock()).await?);
+            eagle.agents.push(
+                Part::start(
+                    site,
+                    namespace,
+                    Start { role: "agent", config: &config, admin, clock: options.clock.clone() },
+                )
+                .await?,
+            );
             node.set_hosts(&[MIRROR.to_owned(), site.registry.endpoint()])?;
         }
         Ok(eagle)
@@ -163,9 +191,15 @@ impl Eagle {
         let common = Common::new(site, options, [&places(&self.trackers), &places(&self.seeders)]);
         let mut config = common.agent(self.agents.len(), site, namespace.part());
         adapt(&mut config);
-        let clock = options.clock.clone();
         let admin = config.telemetry.admin.port();
-        self.agents.push(Part::start(site, namespace.clone(), "agent", &config, admin, clock).await?);
+        self.agents.push(
+            Part::start(
+                site,
+                namespace.clone(),
+                Start { role: "agent", config: &config, admin, clock: options.clock.clone() },
+            )
+            .await?,
+        );
         Ok(())
     }
 }
@@ -221,11 +255,9 @@ impl Part {
     async fn start<C: Serialize>(
         site: &Site,
         namespace: Namespace,
-        role: &'static str,
-        config: &C,
-        admin: u16,
-        clock: Option<Clock>,
+        start: Start<'_, C>,
     ) -> anyhow::Result<Self> {
+        let Start { role, config, admin, clock } = start;
         let directory = site.place.directory().join(namespace.part());
         std::fs::create_dir_all(&directory)?;
         let text = toml::to_string(config).context("a configuration that is no TOML")?;
