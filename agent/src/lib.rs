@@ -339,6 +339,8 @@ fn build(
         canary,
         metrics,
         slots: Arc::new(Semaphore::new(config.mirror.concurrent_requests)),
+        // As many again: each is a connection of this node's own runtimes, and some kilobytes.
+        waiting: Arc::new(Semaphore::new(config.mirror.concurrent_requests)),
         default_registry: config.mirror.default_registry.as_str().into(),
         first_byte: config.mirror.first_byte_timeout.0,
     };

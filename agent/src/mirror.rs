@@ -56,6 +56,8 @@ pub struct Mirror {
     pub metrics: Metrics,
     /// Requests served at once.
     pub slots: Arc<Semaphore>,
+    /// Requests that may wait for one of these.
+    pub waiting: Arc<Semaphore>,
     /// The registry meant by clients that name none.
     pub default_registry: Arc<str>,
     /// First byte or an honest 404 within this time.
@@ -128,14 +130,15 @@ impl Mirror {
         }
     }
 
-    /// A place among the requests served at once, waited for on behalf of a runtime that will ask nobody else.
+    /// A place among the requests served at once, waited for on behalf of a runtime that will ask nobody else, if not as many
+    /// wait already.
     async fn slot(&self, is_committed: bool) -> Option<OwnedSemaphorePermit> {
         let slots = self.slots.clone();
-        if is_committed {
-            tokio::time::timeout(COMMITTED, slots.acquire_owned()).await.ok()?.ok()
-        } else {
-            slots.try_acquire_owned().ok()
+        if !is_committed {
+            return slots.try_acquire_owned().ok();
         }
+        let _waiting = self.waiting.try_acquire().ok()?;
+        tokio::time::timeout(COMMITTED, slots.acquire_owned()).await.ok()?.ok()
     }
 
     /// The answer if it is there within this time, else an honest 404.
