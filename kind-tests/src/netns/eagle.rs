@@ -141,39 +141,21 @@ impl Eagle {
             let config = TrackerConfig::default();
             let config = TrackerConfig { telemetry: common.telemetry(config.telemetry), ..config };
             let admin = config.telemetry.admin.port();
-            eagle.trackers.push(
-                Part::start(
-                    site,
-                    namespace,
-                    Start { role: "tracker", config: &config, admin, clock: options.clock.clone() },
-                )
-                .await?,
-            );
+            let start = common.start("tracker", &config, admin);
+            eagle.trackers.push(Part::start(site, namespace, start).await?);
         }
         for (number, namespace) in seeders.into_iter().enumerate() {
             let config = common.seeder(number, site, namespace.part());
             let admin = config.telemetry.admin.port();
-            eagle.seeders.push(
-                Part::start(
-                    site,
-                    namespace,
-                    Start { role: "seeder", config: &config, admin, clock: options.clock.clone() },
-                )
-                .await?,
-            );
+            let start = common.start("seeder", &config, admin);
+            eagle.seeders.push(Part::start(site, namespace, start).await?);
         }
         for (number, node) in site.nodes.iter().enumerate() {
             let namespace = node.namespace().clone();
             let config = common.agent(number, site, namespace.part());
             let admin = config.telemetry.admin.port();
-            eagle.agents.push(
-                Part::start(
-                    site,
-                    namespace,
-                    Start { role: "agent", config: &config, admin, clock: options.clock.clone() },
-                )
-                .await?,
-            );
+            let start = common.start("agent", &config, admin);
+            eagle.agents.push(Part::start(site, namespace, start).await?);
             node.set_hosts(&[MIRROR.to_owned(), site.registry.endpoint()])?;
         }
         Ok(eagle)
@@ -192,14 +174,8 @@ impl Eagle {
         let mut config = common.agent(self.agents.len(), site, namespace.part());
         adapt(&mut config);
         let admin = config.telemetry.admin.port();
-        self.agents.push(
-            Part::start(
-                site,
-                namespace.clone(),
-                Start { role: "agent", config: &config, admin, clock: options.clock.clone() },
-            )
-            .await?,
-        );
+        let start = common.start("agent", &config, admin);
+        self.agents.push(Part::start(site, namespace.clone(), start).await?);
         Ok(())
     }
 }
@@ -215,6 +191,10 @@ impl<'a> Common<'a> {
             origin.registries.push(Registry { host: REGISTRY.into(), endpoint, ..Registry::default() });
         }
         Self { trackers: urls(trackers, TRACKER), seeders: urls(seeders, SEEDER), origin, options }
+    }
+
+    fn start<'c, C>(&self, role: &'static str, config: &'c C, admin: u16) -> Start<'c, C> {
+        Start { role, config, admin, clock: self.options.clock.clone() }
     }
 
     fn telemetry(&self, default: Telemetry) -> Telemetry {
