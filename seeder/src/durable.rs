@@ -60,6 +60,7 @@ impl Durable {
         if shared.distrusted.contains_key(digest) || !shared.may_ask() {
             return None;
         }
+        let asked = Instant::now();
         match tokio::time::timeout(LOOK, shared.store.open(digest)).await {
             Ok(Ok(found)) => {
                 shared.answered();
@@ -70,6 +71,12 @@ impl Durable {
             }
             Ok(Err(error)) => {
                 shared.failed("look for a blob", &eagle_runtime::chain::chain(&error));
+                None
+            }
+            // Busy with others: their blobs still come from it, this one from its origin.
+            Err(_) if shared.health.lock().has_answered_since(asked) => {
+                tracing::info!(%digest, "the store is late with this blob: its origin is asked");
+                shared.metrics.store_errors.inc();
                 None
             }
             Err(_) => {
@@ -103,7 +110,7 @@ impl Shared {
     }
 
     fn answered(&self) {
-        if self.health.lock().answered() {
+        if self.health.lock().answered(Instant::now()) {
             tracing::info!("the store answers again");
         }
         self.metrics.store_up.set(1);

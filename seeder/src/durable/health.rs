@@ -1,4 +1,5 @@
-//! Whether the store may be asked: one that fails is left alone, longer each time. Pure.
+//! Whether the store may be asked: one that fails is left alone, longer each time. Who has no answer in time has met a store
+//! that fails only if nobody else has had one meanwhile. Pure.
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::time::Instant;
 pub struct Health {
     failures: u32,
     until: Option<Instant>,
+    answered: Option<Instant>,
 }
 
 impl Health {
@@ -25,8 +27,14 @@ impl Health {
         }
     }
 
-    /// It answered; whether that is news.
-    pub fn answered(&mut self) -> bool {
+    /// Whether it has answered anybody since `asked`.
+    pub fn has_answered_since(&self, asked: Instant) -> bool {
+        self.answered.is_some_and(|answered| answered >= asked)
+    }
+
+    /// It answered, at `now`; whether it was not known to be there.
+    pub fn answered(&mut self, now: Instant) -> bool {
+        self.answered = Some(now);
         self.failures = 0;
         self.until.take().is_some()
     }
@@ -54,8 +62,10 @@ mod tests {
         assert!(health.may_ask(later), "the one");
         assert!(!health.may_ask(later), "the others");
         assert!(health.failed(later, 0.5) >= wait);
-        assert!(health.answered());
-        assert!(!health.answered());
+        assert!(!health.has_answered_since(start));
+        assert!(health.answered(later));
+        assert!(!health.answered(later));
+        assert!(health.has_answered_since(later) && !health.has_answered_since(later + wait));
         assert!(health.may_ask(later) && health.may_ask(later));
     }
 }
