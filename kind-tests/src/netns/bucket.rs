@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use eagle_blobs::store::rclone::{BUCKET, LOGIN, program};
+use eagle_blobs::store::rclone::{BUCKET, FORGET, LOGIN, program};
 use eagle_core::config::period::Period;
 use eagle_core::config::store::Store;
 
@@ -38,9 +38,8 @@ impl Bucket {
         let (program, data) = (program.display().to_string(), data.display().to_string());
         let config = directory.join("config").display().to_string();
         let command =
-            [&*program, "serve", "s3", "--config", &config, "--dir-cache-time", "0s", "--addr", &listen];
-        // Without `ETag`s: it would read and hash the whole object again for every range of it.
-        let command = command.into_iter().chain(["--etag-hash=", "--auth-key", &login, &data]);
+            [&*program, "serve", "s3", "--config", &config, "--dir-cache-time", FORGET, "--addr", &listen];
+        let command = command.into_iter().chain(["--auth-key", &login, &data]);
         let mut process = Process::start(place, namespace, "rclone", &output, command)?;
         let address = SocketAddr::from((namespace.address(), PORT));
         wait(START, "the bucket to answer", async || {

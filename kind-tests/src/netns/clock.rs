@@ -39,6 +39,8 @@ impl Clock {
             "FAKETIME_NO_CACHE=1".to_owned(),
             "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
             "NO_FAKE_STAT=1".to_owned(),
+            // A program that is killed would leave its shared memory behind.
+            "FAKETIME_DISABLE_SHM=1".to_owned(),
         ]
     }
 }
