@@ -1,5 +1,5 @@
 //! Fifty nodes on one fleet in this process. A test program of its own, so that nothing else takes the processor from
-//! them: a node that waits for its turn for long thinks that its seeder is lost, and rightly asks the registry.
+//! them.
 
 use eagle::demo::image::ImageSpec;
 use eagle_kind_tests::fleet::Fleet as _;

@@ -41,6 +41,9 @@ const FULL: ByteSize = ByteSize(1 << 60);
 /// More nodes than this are a crowd.
 const CROWD: usize = 16;
 
+/// How long a crowd is borne with.
+const AGE: Period = Period::secs(60);
+
 /// How many of each there are, and how much they keep.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
@@ -141,8 +144,10 @@ impl Local {
             config.cache.directory = directory.path().join(&config.node);
             config.cache.quota = ByteSize(size.agent_quota);
             if size.nodes > CROWD {
-                // Dozens of nodes in one process keep the seeder from its processor for longer than machines do.
-                config.mirror.silent_seeder = Period::secs(20);
+                // Dozens of nodes in one process keep each other from their processor for longer than machines do, and a node
+                // that has waited for long rightly asks the registry.
+                let mirror = &mut config.mirror;
+                (mirror.silent_seeder, mirror.first_byte_timeout, mirror.stall_timeout) = (AGE, AGE, AGE);
             }
             nodes.push(Node::start(config, &hosts).await?);
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use eagle_core::size::Rate;
 use eagle_kind_tests::kubernetes::cluster::Cluster;
-use eagle_kind_tests::kubernetes::eagle::{self as installed, configuration, eagle_cluster};
+use eagle_kind_tests::kubernetes::eagle::{self as installed, NAMESPACE, configuration, eagle_cluster};
 use eagle_kind_tests::wait::until;
 use serde_json::json;
 
@@ -25,10 +25,22 @@ async fn a_node_that_is_down_does_not_hold_an_uninstallation_up() {
     assert_ne!(during, before);
     steps.done("a cluster of 3 nodes with Eagle on it");
 
+    let (up, job) =
+        (["n1", "n2"], ["pods", "--namespace", NAMESPACE, "--selector", "batch.kubernetes.io/job-name"]);
+    cluster.kubectl().run(&["cordon", up[0], up[1]]).await.unwrap();
     cluster.lose(2).unwrap();
-    // At once: Kubernetes itself takes most of a minute to see that the node is down. Helm gives up after two minutes.
-    installed::uninstall(cluster.kubectl()).await.unwrap();
-    steps.done("helm uninstall, one kubelet being dead");
+    // At once: Kubernetes itself takes most of a minute to see that the node is down, and puts the Job itself there.
+    let kubectl = cluster.kubectl();
+    tokio::join!(async { installed::uninstall(kubectl).await.unwrap() }, async {
+        until(SOON, "the Job to be on the node that is down", Duration::from_millis(200), async || {
+            let pods = kubectl.get(&job).await?;
+            Ok((pods["items"][0]["spec"]["nodeName"] == "n3").then_some(()))
+        })
+        .await
+        .unwrap();
+        kubectl.run(&["uncordon", up[0], up[1]]).await.unwrap();
+    });
+    steps.done("helm uninstall, whose Job is put on a node with a dead kubelet");
     for node in &cluster.nodes()[..2] {
         assert_eq!(configuration(node).unwrap(), before, "{} is not as it was", node.name());
     }
