@@ -362,10 +362,17 @@ impl<K: Copy + Eq> Mesh<K> {
         let dead = (self.slot * self.tuning.dead_slots).max(self.tuning.dead);
         let link = &self.links[at];
         let (peer, quiet) = (link.key, link.owes_since().map(|since| self.now.saturating_sub(since)));
-        if quiet.is_some_and(|quiet| quiet >= dead) {
+        // One on trial that is late once more is not waited for.
+        if quiet.is_some_and(|quiet| quiet >= if link.on_trial { late } else { dead }) {
             out.push(Action::Drop { peer, why: Why::Silent });
-        } else if quiet.is_some_and(|quiet| quiet >= late) && !link.late {
+        } else if quiet.is_some_and(|quiet| quiet >= late) && link.late.is_none() {
             self.mark_late(at);
+        } else if link.asked.is_empty()
+            && link.late.is_some_and(|since| self.now.saturating_sub(since) >= dead)
+        {
+            // Others have taken over what it owed. It may be the only one left by now.
+            let link = &mut self.links[at];
+            (link.late, link.on_trial) = (None, true);
         }
         let link = &self.links[at];
         let idle = self.now.saturating_sub(link.last_moved) >= self.tuning.idle;

@@ -75,7 +75,7 @@ impl<K: Copy + Eq> Mesh<K> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to link_bytes_max")]
     fn has_room(&self, at: usize) -> bool {
         let link = &self.links[at];
-        if link.grants || link.choked || link.late {
+        if link.grants || link.choked || link.late.is_some() {
             return false;
         }
         if self.seeding {
@@ -170,7 +170,7 @@ impl<K: Copy + Eq> Mesh<K> {
         for asked in std::mem::take(&mut self.links[at].asked) {
             self.give_up(asked.piece, out);
         }
-        self.links[at].late = false;
+        self.links[at].late = None;
     }
 
     /// One of those who were asked for `piece` will not send it.
@@ -186,7 +186,7 @@ impl<K: Copy + Eq> Mesh<K> {
 
     /// Link `at` owes and is silent: what only it owes may be asked of others.
     pub(super) fn mark_late(&mut self, at: usize) {
-        self.links[at].late = true;
+        self.links[at].late = Some(self.now);
         for asked in &self.links[at].asked {
             if self.asked[asked.piece as usize] == 1 {
                 self.wanted.insert(asked.piece);

@@ -51,8 +51,10 @@ pub(super) struct Link<K> {
     pub(super) choked: bool,
     /// Asked and not whole yet, in the order of asking, which is the order it answers in.
     pub(super) asked: Vec<Asked>,
-    /// It owes and is silent: gets no new requests, and others may be asked for what it owes.
-    pub(super) late: bool,
+    /// Since then it owes and is silent: gets no new requests, and others may be asked for what it owes.
+    pub(super) late: Option<Duration>,
+    /// Was late, is asked once more, and has sent nothing since.
+    pub(super) on_trial: bool,
     /// Every piece named to it while it was connected (seeding side only).
     pub(super) shown: PieceSet,
     pub(super) named: Vec<Named>,
@@ -87,7 +89,8 @@ impl<K> Link<K> {
             has: PieceSet::new(pieces),
             choked: true,
             asked: Vec::new(),
-            late: false,
+            late: None,
+            on_trial: false,
             shown: PieceSet::new(pieces),
             named: Vec::new(),
             lapsed: Vec::new(),
@@ -118,9 +121,11 @@ impl<K> Link<K> {
             self.stuck = false;
         }
         (self.received, self.sent) = (received, sent);
-        let revived = self.late && came;
-        self.late &= !came;
-        revived
+        if !came {
+            return false;
+        }
+        self.on_trial = false;
+        self.late.take().is_some()
     }
 
     /// Bytes per second received and sent, smoothed, after another `since`.

@@ -2,6 +2,7 @@
 
 mod chain;
 mod granted;
+mod late;
 
 use std::time::Duration;
 
@@ -141,29 +142,6 @@ fn a_have_that_nobody_needs_may_wait_until_the_last_piece() {
     assert_eq!(late(&subject.on(Input::Verified { piece: 0 })), [(1, true), (2, false), (3, false)]);
     subject.on(Input::Has { peer: 1, piece: 1 });
     assert_eq!(late(&subject.on(Input::Verified { piece: 1 })), [(1, false), (2, false), (3, false)]);
-}
-
-#[test]
-fn what_a_silent_link_owes_is_asked_elsewhere_and_cancelled_there() {
-    let mut subject = Subject::agent(2, 2);
-    assert_eq!(requested(&subject.join(1, Kind::Agent, &set(2, [0]))), [(1, 0)]);
-    subject.now += Duration::from_millis(100);
-    assert_eq!(requested(&subject.join(2, Kind::Agent, &set(2, [0]))), []);
-    assert_eq!(subject.pass(Duration::from_millis(150)), []);
-    let actions = subject.pass(Duration::from_millis(150));
-    assert_eq!(requested(&actions), [(2, 0)]);
-    assert!(actions.contains(&Action::Cancel { peer: 1, piece: 0 }), "{actions:?}");
-    assert!(!subject.mesh.expects(1, 0) && subject.mesh.expects(2, 0));
-}
-
-#[test]
-fn a_link_that_stays_silent_is_dropped() {
-    let mut subject = Subject::agent(2, 2);
-    subject.join(1, Kind::Agent, &set(2, [0]));
-    assert_eq!(subject.pass(Duration::from_millis(2900)), []);
-    assert!(subject.pass(Duration::from_millis(200)).contains(&Action::Drop { peer: 1, why: Why::Silent }));
-    assert_eq!(subject.on(Input::Left { peer: 1 }), []);
-    assert_eq!(requested(&subject.join(2, Kind::Agent, &set(2, [0]))), [(2, 0)]);
 }
 
 #[test]
