@@ -22,6 +22,16 @@ pub(crate) fn metadata() -> anyhow::Result<Metadata> {
 /// A cargo that is to be started at the top.
 pub(crate) fn cargo_command(args: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // What the cargo that has started this process says of this package. Some build scripts ask to be run anew when it changes
+    // (ring's), and with them most of what there is would be built once more in every other clone, and without `xtask`.
+    for (name, _) in std::env::vars_os() {
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+        {
+            command.env_remove(name);
+        }
+    }
     command.args(args);
     command
 }

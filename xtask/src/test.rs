@@ -9,8 +9,8 @@ use std::time::Instant;
 use anyhow::bail;
 
 use crate::install::{DENY, can_install, go, install, missing_programs, tool_path};
-use crate::run::{cargo, checked, is_root, metadata};
-use crate::{image, say, soak, tidy};
+use crate::run::{cargo, cargo_command, checked, is_root, metadata};
+use crate::{image, say, tidy, with_one_heap};
 
 /// The package of the scenarios.
 const SCENARIOS: &str = "eagle-kind-tests";
@@ -63,7 +63,7 @@ const STEPS: &[Step] = &[
     Step { name: "alone", run: |_| alone() },
     Step { name: "build", run: |_| build() },
     Step { name: "demo", run: |_| demo() },
-    Step { name: "soak", run: |_| soak(&["--minutes", "3"]).map(|()| Outcome::Passed) },
+    Step { name: "soak", run: |_| soak() },
     Step { name: "netns", run: |_| scenarios("netns", &go::RUNTIMES) },
     Step { name: "foreign", run: |_| foreign() },
     Step { name: "image", run: |_| oci_image() },
@@ -146,13 +146,18 @@ fn charts() -> anyhow::Result<Outcome> {
         let why = format!("not on this machine: {}", missing.join(", "));
         return Ok(if go::obstacle().is_none() { Outcome::Avoidable(why) } else { Outcome::Skipped(why) });
     }
-    // Of the whole workspace, as in the step `test`: of its crate alone everything would be built once more, with fewer
-    // features.
-    plain(&["test", "--quiet", "--workspace", "--test", "chart", "--", "--include-ignored"])
+    checked(&mut whole("chart", &[])).map(|()| Outcome::Passed)
+}
+
+/// Runs the test `target`, also what it leaves out otherwise. Of the whole workspace, as in the step `test`: of its crate alone
+/// everything would be built once more, with fewer features.
+fn whole(target: &str, more: &[&str]) -> Command {
+    let fixed = ["test", "--quiet", "--workspace", "--test", target, "--", "--include-ignored"];
+    cargo_command(&[&fixed, more].concat())
 }
 
 /// Those that are built by themselves elsewhere: what is running here, and what the step `build` builds.
-const ALONE: [&str; 3] = ["xtask", "eagle", SCENARIOS];
+const ALONE: [&str; 2] = ["xtask", "eagle"];
 
 /// Each crate by itself: what it needs is in its own manifest, not switched on by a neighbour.
 fn alone() -> anyhow::Result<Outcome> {
@@ -168,13 +173,15 @@ fn alone() -> anyhow::Result<Outcome> {
     }
 }
 
-/// What the demo and the scenarios run. The executable by itself, as a user builds it: together with the scenarios it would
-/// have features of theirs, and be built twice.
+/// What the demo and the scenarios run, by itself, as a user builds it: together with the scenarios it would have features of
+/// theirs.
 fn build() -> anyhow::Result<Outcome> {
-    for package in ["eagle", SCENARIOS] {
-        cargo(&["build", "--release", "--quiet", "--package", package])?;
-    }
-    Ok(Outcome::Passed)
+    plain(&["build", "--release", "--quiet", "--package", "eagle"])
+}
+
+/// Three minutes of it.
+fn soak() -> anyhow::Result<Outcome> {
+    checked(with_one_heap(&mut whole("soak", &["--nocapture"]))).map(|()| Outcome::Passed)
 }
 
 /// The README's first command, small.
@@ -221,8 +228,7 @@ fn scenarios(target: &str, programs: &[&str]) -> anyhow::Result<Outcome> {
         return Ok(Outcome::avoidable(format!("not on this machine: {}", missing.join(", "))));
     }
     // One after the other: they measure times and share the machine's processors.
-    let fixed = ["test", "--release", "--quiet", "--package", SCENARIOS, "--test", target];
-    plain(&[&fixed[..], &["--", "--include-ignored", "--test-threads", "1", "--nocapture"]].concat())
+    checked(&mut whole(target, &["--test-threads", "1", "--nocapture"])).map(|()| Outcome::Passed)
 }
 
 /// BitTorrent clients that are not Eagle, in its swarms.

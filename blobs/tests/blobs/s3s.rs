@@ -101,7 +101,7 @@ async fn the_bucket_conforms() {
     conformance::all(&server).await;
 }
 
-/// In several parts each, which is more than `rclone serve s3` can be asked to do.
+/// In several parts each.
 #[tokio::test]
 async fn two_seeders_write_one_blob_in_parts() {
     let Some(server) = Server::start().await else { return };

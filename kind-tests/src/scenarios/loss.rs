@@ -1,7 +1,7 @@
 //! Parts of Eagle are gone, or there and silent, in the middle of pulls.
 //!
-//! Every node pulls six images of three layers at once, and containerd asks for three layers of each at a time: eighteen
-//! blobs are in flight on each node, less those that are done when somebody is hit.
+//! Every node pulls eight images of three layers at once, and containerd asks for three layers of each at a time: 24 blobs
+//! are in flight on each node, less those that are done when somebody is hit, which leaves sixteen and more.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::wait::wait;
 /// No pull stands still for longer, as the processors pass time (see `stall`).
 pub(super) const LONGEST_STALL: Duration = Duration::from_secs(5);
 /// Images that each node pulls at once.
-const IMAGES: usize = 6;
+const IMAGES: usize = 8;
 /// The layers of each: just large enough to be worth a swarm.
 const LAYERS: [u64; 3] = [3 << 19; 3];
 
