@@ -263,6 +263,9 @@ impl<K: Copy + Eq> Mesh<K> {
         if self.seeding && link.kind != Kind::Seeder {
             self.held[index] += 1;
             self.untold.remove(piece);
+            if self.held[index] == 2 {
+                self.links.iter_mut().for_each(|link| link.alone.retain(|alone| *alone != piece));
+            }
         }
     }
 

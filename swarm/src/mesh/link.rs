@@ -58,6 +58,8 @@ pub(super) struct Link<K> {
     /// Every piece named to it while it was connected (seeding side only).
     pub(super) shown: PieceSet,
     pub(super) named: Vec<Named>,
+    /// First named to it, and nobody else has them yet (seeding side only).
+    pub(super) alone: Vec<u32>,
     /// Named to it, not taken up, and given to somebody else.
     pub(super) lapsed: Vec<u32>,
     /// It takes nothing of what it was named: gets no new names until something moves.
@@ -93,6 +95,7 @@ impl<K> Link<K> {
             on_trial: false,
             shown: PieceSet::new(pieces),
             named: Vec::new(),
+            alone: Vec::new(),
             lapsed: Vec::new(),
             stuck: false,
             last_received: now,
@@ -103,6 +106,11 @@ impl<K> Link<K> {
             pace: 0.0,
             pace_up: 0.0,
         }
+    }
+
+    /// How many pieces wait for its link: those that it alone can pass on, and second copies on their way to it.
+    pub(super) fn burden(&self) -> usize {
+        self.alone.len() + self.named.iter().filter(|named| !named.first).count()
     }
 
     /// Since when it has owed bytes without sending any.

@@ -37,15 +37,21 @@ impl<K: Copy + Eq> Mesh<K> {
         }
     }
 
-    /// The lowest piece that nobody was named and some agent with room can be; it goes to the agent with the fewest
-    /// pieces under way.
+    /// The lowest piece that nobody was named and some agent with room can be; it goes to the agent with the fewest pieces that
+    /// nobody else has: one whose link is slow would keep from all others what it is given. It gets the fewer, the longer
+    /// it takes to pass them on.
     fn next_first(&mut self, room: usize) -> Option<(u32, usize)> {
         // Pieces that every agent with room was named in vain are rare; a few are looked past.
         const TRIES: usize = 16;
         if self.untold.is_empty() {
             return None;
         }
-        let candidates: Vec<usize> = (0..self.links.len()).filter(|at| self.can_name(*at, room)).collect();
+        let taking =
+            self.links.iter().filter(|link| self.is_named_to(link) && !link.stuck && !link.has.is_full());
+        // By the best one and not by a number: where agents do not reach each other, nothing is ever passed on.
+        let most_alone = taking.map(|link| link.alone.len()).min()? + room;
+        let fits = |at: &usize| self.can_name(*at, room) && self.links[*at].alone.len() < most_alone;
+        let candidates: Vec<usize> = (0..self.links.len()).filter(fits).collect();
         if candidates.is_empty() {
             return None;
         }
@@ -54,7 +60,7 @@ impl<K: Copy + Eq> Mesh<K> {
             let fit = candidates.iter().copied().filter(|at| !self.links[*at].shown.contains(piece));
             let best = fit.min_by_key(|at| {
                 let link = &self.links[*at];
-                (link.named.len(), link.shown.count(), mix(salt, *at))
+                (link.burden(), link.named.len(), link.shown.count(), mix(salt, *at))
             });
             if let Some(at) = best {
                 return Some((piece, at));
@@ -125,6 +131,9 @@ impl<K: Copy + Eq> Mesh<K> {
         let link = &mut self.links[at];
         link.shown.insert(piece);
         link.named.push(Named { piece, at: self.now, first, requested: false });
+        if first {
+            link.alone.push(piece);
+        }
         out.push(Action::Tell { peer: link.key, piece, late: false });
     }
 
@@ -150,6 +159,7 @@ impl<K: Copy + Eq> Mesh<K> {
         });
         link.stuck |= frozen && !expired.is_empty();
         link.lapsed.extend(&expired);
+        link.alone.retain(|piece| !expired.contains(piece));
         for piece in expired {
             self.untell(piece);
         }

@@ -3,6 +3,7 @@
 mod chain;
 mod granted;
 mod late;
+mod slow;
 
 use std::time::Duration;
 
