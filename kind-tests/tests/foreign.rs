@@ -39,7 +39,7 @@ const ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 const SIZE: usize = (8 << 20) + 5000;
 /// Clients announce when they start and may be told of nobody; they ask again after two seconds, and Transmission
 /// unchokes every ten.
-const PATIENCE: Duration = Duration::from_mins(3);
+const PATIENCE: Duration = Duration::from_secs(90);
 /// What is left to the seeder while a client uploads, bytes a second: some pieces, and never all.
 const TRICKLE: u64 = 16 << 10;
 

@@ -43,7 +43,7 @@ use rand::rngs::SmallRng;
 
 pub use event::{Action, Input, Kind, Neighbour, Start, Why};
 use grant::Uplink;
-use link::Link;
+use link::{Link, Standing};
 use naming::Naming;
 pub use pieces::PieceSet;
 pub use tuning::Tuning;
@@ -364,18 +364,20 @@ impl<K: Copy + Eq> Mesh<K> {
         let late = (self.slot * self.tuning.late_slots).max(self.tuning.late);
         let dead = (self.slot * self.tuning.dead_slots).max(self.tuning.dead);
         let link = &self.links[at];
-        let (peer, quiet) = (link.key, link.owes_since().map(|since| self.now.saturating_sub(since)));
-        // One on trial that is late once more is not waited for.
-        if quiet.is_some_and(|quiet| quiet >= if link.on_trial { late } else { dead }) {
-            out.push(Action::Drop { peer, why: Why::Silent });
-        } else if quiet.is_some_and(|quiet| quiet >= late) && link.late.is_none() {
-            self.mark_late(at);
-        } else if link.asked.is_empty()
-            && link.late.is_some_and(|since| self.now.saturating_sub(since) >= dead)
-        {
+        let since = |then| self.now.saturating_sub(then);
+        let (peer, quiet) = (link.key, link.owes_since().map(since));
+        match (link.standing, quiet) {
+            // One on trial that is late once more is not waited for.
+            (Standing::OnTrial, Some(quiet)) if quiet >= late => {
+                out.push(Action::Drop { peer, why: Why::Silent });
+            }
+            (_, Some(quiet)) if quiet >= dead => out.push(Action::Drop { peer, why: Why::Silent }),
+            (Standing::Good, Some(quiet)) if quiet >= late => self.mark_late(at),
             // Others have taken over what it owed. It may be the only one left by now.
-            let link = &mut self.links[at];
-            (link.late, link.on_trial) = (None, true);
+            (Standing::Late(then), None) if since(then) >= dead => {
+                self.links[at].standing = Standing::OnTrial;
+            }
+            _ => {}
         }
         let link = &self.links[at];
         let idle = self.now.saturating_sub(link.last_moved) >= self.tuning.idle;

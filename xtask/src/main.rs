@@ -106,15 +106,8 @@ fn newest_containerd(args: &[&str]) -> anyhow::Result<Option<String>> {
 fn soak(args: &[impl AsRef<str>]) -> anyhow::Result<()> {
     let args = args.iter().map(AsRef::as_ref);
     let fixed = ["run", "--release", "--quiet", "--package", "eagle-kind-tests", "--bin", "soak", "--"];
-    run::checked(with_one_heap(&mut run::cargo_command(
-        &fixed.into_iter().chain(args).collect::<Vec<&str>>(),
-    )))
-}
-
-/// Parts that a soak kills are threads of its own, and glibc gives each thread a heap: of hundreds of them the fragments of many
-/// heaps would hide what leaks.
-fn with_one_heap(command: &mut std::process::Command) -> &mut std::process::Command {
-    command.env("MALLOC_ARENA_MAX", "1")
+    let mut command = run::cargo_command(&fixed.into_iter().chain(args).collect::<Vec<&str>>());
+    run::checked(run::with_one_heap(&mut command))
 }
 
 /// Prints a line for the person who runs this.

@@ -43,10 +43,17 @@ pub(crate) fn cargo(args: &[&str]) -> anyhow::Result<()> {
 
 /// Runs `command` at the top; an error if it fails.
 pub(crate) fn checked(command: &mut Command) -> anyhow::Result<()> {
-    let shown = format!("{command:?}");
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let shown = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
     let status = command.current_dir(top()).status().with_context(|| format!("cannot start {shown}"))?;
     ensure!(status.success(), "{shown} failed ({status})");
     Ok(())
+}
+
+/// Parts that a soak kills are threads of its own, and glibc gives each thread a heap: of hundreds of them the fragments of many
+/// heaps would hide what leaks.
+pub(crate) fn with_one_heap(command: &mut Command) -> &mut Command {
+    command.env("MALLOC_ARENA_MAX", "1")
 }
 
 /// Whether `program` is here: one that can be started by its name, or a plugin of container networks.

@@ -9,8 +9,8 @@ use std::time::Instant;
 use anyhow::bail;
 
 use crate::install::{DENY, can_install, go, install, missing_programs, tool_path};
-use crate::run::{cargo, cargo_command, checked, is_root, metadata};
-use crate::{image, say, tidy, with_one_heap};
+use crate::run::{cargo, cargo_command, checked, is_root, metadata, with_one_heap};
+use crate::{image, say, tidy};
 
 /// The package of the scenarios.
 const SCENARIOS: &str = "eagle-kind-tests";

@@ -144,23 +144,32 @@ async fn what_an_upload_has_left_is_swept() {
 #[tokio::test]
 async fn two_seeders_write_one_blob() {
     let Some(server) = Rclone::start().await else { return };
-    // In several parts each.
-    let sample = Sample::new(5, 20 << 20);
-    let (one, other) = (store(&server.config(), &server).await, store(&server.config(), &server).await);
-    let (first, second) =
-        tokio::join!(one.stage(&sample.digest, sample.layout), other.stage(&sample.digest, sample.layout));
-    let (first, second) = (first.unwrap(), second.unwrap());
-    for piece in 0..sample.layout.pieces() {
-        first.write(piece, sample.piece(piece)).await.unwrap();
-        second.write(piece, sample.piece(piece)).await.unwrap();
-    }
-    let (first, second) = tokio::join!(first.commit(Extra::default()), second.commit(Extra::default()));
-    first.unwrap();
-    second.unwrap();
-    for store in [&one, &other] {
-        assert_eq!(store.list().await.unwrap().len(), 1);
-        let reader = store.open(&sample.digest).await.unwrap().unwrap();
-        assert_eq!(Digest::of(&reader.read(0..20 << 20).await.unwrap()), sample.digest);
+    let stores = [store(&server.config(), &server).await, store(&server.config(), &server).await];
+    write_at_once(&stores).await;
+}
+
+/// `stores` share a bucket, and each writes the same two blobs while the others do: one in one request, one in several parts.
+pub(crate) async fn write_at_once(stores: &[S3Store]) {
+    for (blobs, length) in [(1_u32, 6_usize << 20), (2, 20 << 20)] {
+        let sample = Sample::new(blobs.into(), length);
+        let mut staged = Vec::new();
+        for store in stores {
+            staged.push(store.stage(&sample.digest, sample.layout).await.unwrap());
+        }
+        for piece in 0..sample.layout.pieces() {
+            for staged in &staged {
+                staged.write(piece, sample.piece(piece)).await.unwrap();
+            }
+        }
+        let commits = staged.into_iter().map(|staged| staged.commit(Extra::default()));
+        for committed in futures::future::join_all(commits).await {
+            committed.unwrap();
+        }
+        for store in stores {
+            assert_eq!(store.list().await.unwrap().len(), blobs as usize);
+            let reader = store.open(&sample.digest).await.unwrap().unwrap();
+            assert_eq!(Digest::of(&reader.read(0..length as u64).await.unwrap()), sample.digest);
+        }
     }
 }
 

@@ -5,16 +5,16 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use eagle_blobs::store::Store;
 use eagle_blobs::store::conformance::{self, Factory};
 use eagle_blobs::store::rclone::{LOGIN, tool};
 use eagle_blobs::store::s3::S3Store;
-use eagle_blobs::store::{Extra, Store};
 use eagle_core::config;
-use eagle_core::digest::Digest;
 use eagle_core::size::ByteSize;
 use tempfile::TempDir;
 
-use crate::world::{DEADLINE, Sample};
+use crate::s3::write_at_once;
+use crate::world::DEADLINE;
 
 /// The server; each bucket is a directory of its. Killed when dropped.
 struct Server {
@@ -101,29 +101,9 @@ async fn the_bucket_conforms() {
     conformance::all(&server).await;
 }
 
-/// In several parts each.
 #[tokio::test]
-async fn two_seeders_write_one_blob_in_parts() {
+async fn two_seeders_write_one_blob() {
     let Some(server) = Server::start().await else { return };
     server.make_bucket("shared");
-    let sample = Sample::new(6, 20 << 20);
-    let stores = [server.store("shared".into(), 0).await, server.store("shared".into(), 0).await];
-    let mut staged = Vec::new();
-    for store in &stores {
-        staged.push(store.stage(&sample.digest, sample.layout).await.unwrap());
-    }
-    for piece in 0..sample.layout.pieces() {
-        for staged in &staged {
-            staged.write(piece, sample.piece(piece)).await.unwrap();
-        }
-    }
-    let commits = staged.into_iter().map(|staged| staged.commit(Extra::default()));
-    for committed in futures::future::join_all(commits).await {
-        committed.unwrap();
-    }
-    for store in &stores {
-        assert_eq!(store.list().await.unwrap().len(), 1);
-        let reader = store.open(&sample.digest).await.unwrap().unwrap();
-        assert_eq!(Digest::of(&reader.read(0..20 << 20).await.unwrap()), sample.digest);
-    }
+    write_at_once(&[server.store("shared".into(), 0).await, server.store("shared".into(), 0).await]).await;
 }

@@ -41,8 +41,8 @@ const FULL: ByteSize = ByteSize(1 << 60);
 /// More nodes than this are a crowd.
 const CROWD: usize = 16;
 
-/// How long a crowd is borne with.
-const AGE: Period = Period::secs(60);
+/// How long the nodes of a crowd wait for each other.
+const CROWD_PATIENCE: Period = Period::secs(60);
 
 /// How many of each there are, and how much they keep.
 #[derive(Clone, Copy, Debug)]
@@ -146,8 +146,9 @@ impl Local {
             if size.nodes > CROWD {
                 // Dozens of nodes in one process keep each other from their processor for longer than machines do, and a node
                 // that has waited for long rightly asks the registry.
-                let mirror = &mut config.mirror;
-                (mirror.silent_seeder, mirror.first_byte_timeout, mirror.stall_timeout) = (AGE, AGE, AGE);
+                config.mirror.silent_seeder = CROWD_PATIENCE;
+                config.mirror.first_byte_timeout = CROWD_PATIENCE;
+                config.mirror.stall_timeout = CROWD_PATIENCE;
             }
             nodes.push(Node::start(config, &hosts).await?);
         }

@@ -24,9 +24,6 @@ pub const NAME: &str = "main";
 /// Where agents show their metrics.
 const ADMIN: u16 = 7070;
 
-/// Helm's own patience, which a person who says nothing else has.
-const PATIENCE: &str = "5m";
-
 /// A Pod of Eagle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
@@ -67,7 +64,7 @@ pub async fn install(kubectl: &Kubectl, image: &str) -> anyhow::Result<()> {
     let chart = |name: &str| charts.join(name).display().to_string();
     let (crds, eagle) = (chart("eagle-crds"), chart("eagle"));
     let (repository, tag) = (format!("image.repository={repository}"), format!("image.tag={tag}"));
-    let wait = ["--wait", "--timeout", PATIENCE];
+    let wait = ["--wait", "--timeout", "120s"];
     let crds = ["upgrade", "--install", "eagle-crds", &crds, "--namespace", NAMESPACE, "--create-namespace"];
     kubectl.helm(&[&crds[..], &wait].concat()).await?;
     let eagle = ["upgrade", "--install", "eagle", &eagle, "--namespace", NAMESPACE];
@@ -79,7 +76,7 @@ pub async fn install(kubectl: &Kubectl, image: &str) -> anyhow::Result<()> {
 /// Removes what [`install`] installed.
 pub async fn uninstall(kubectl: &Kubectl) -> anyhow::Result<()> {
     for release in ["eagle", "eagle-crds"] {
-        let uninstall = ["uninstall", release, "--namespace", NAMESPACE, "--wait", "--timeout", PATIENCE];
+        let uninstall = ["uninstall", release, "--namespace", NAMESPACE, "--wait", "--timeout", "120s"];
         kubectl.helm(&uninstall).await?;
     }
     Ok(())

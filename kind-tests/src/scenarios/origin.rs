@@ -64,7 +64,7 @@ pub async fn stalls_half_way(fleet: &dyn Fleet) -> anyhow::Result<()> {
 }
 
 /// Blob bytes that the seeders have received from registries.
-async fn arrived(fleet: &dyn Fleet) -> anyhow::Result<u64> {
+pub(super) async fn arrived(fleet: &dyn Fleet) -> anyhow::Result<u64> {
     let mut bytes = 0;
     for number in 0..fleet.seeders().len() {
         bytes += fleet.metric(Part::Seeder(number), "eagle_seeder_origin_bytes_total").await?;

@@ -3,7 +3,7 @@
 use eagle_core::wire::announce::CLASSES;
 use rand::RngExt as _;
 
-use super::link::Asked;
+use super::link::{Asked, Standing};
 use super::{Action, Input, Kind, Mesh, Why};
 
 impl<K: Copy + Eq> Mesh<K> {
@@ -75,7 +75,7 @@ impl<K: Copy + Eq> Mesh<K> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to link_bytes_max")]
     fn has_room(&self, at: usize) -> bool {
         let link = &self.links[at];
-        if link.grants || link.choked || link.late.is_some() {
+        if link.grants || link.choked || matches!(link.standing, Standing::Late(_)) {
             return false;
         }
         if self.seeding {
@@ -170,7 +170,7 @@ impl<K: Copy + Eq> Mesh<K> {
         for asked in std::mem::take(&mut self.links[at].asked) {
             self.give_up(asked.piece, out);
         }
-        self.links[at].late = None;
+        self.links[at].standing = Standing::Good;
     }
 
     /// One of those who were asked for `piece` will not send it.
@@ -186,7 +186,7 @@ impl<K: Copy + Eq> Mesh<K> {
 
     /// Link `at` owes and is silent: what only it owes may be asked of others.
     pub(super) fn mark_late(&mut self, at: usize) {
-        self.links[at].late = Some(self.now);
+        self.links[at].standing = Standing::Late(self.now);
         for asked in &self.links[at].asked {
             if self.asked[asked.piece as usize] == 1 {
                 self.wanted.insert(asked.piece);

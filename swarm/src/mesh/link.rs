@@ -21,9 +21,19 @@ pub(super) struct Named {
     pub(super) requested: bool,
 }
 
+/// How a neighbour has been answering requests.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Standing {
+    /// It sends what it owes, or owes nothing.
+    Good,
+    /// It was found silent then, owing: gets no new requests, and others may be asked for what it owes.
+    Late(Duration),
+    /// Was late, is asked once more, and has sent nothing since.
+    OnTrial,
+}
+
 /// One neighbour.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "what holds of a link, each whatever the others say")]
 pub(super) struct Link<K> {
     pub(super) key: K,
     pub(super) kind: Kind,
@@ -51,10 +61,7 @@ pub(super) struct Link<K> {
     pub(super) choked: bool,
     /// Asked and not whole yet, in the order of asking, which is the order it answers in.
     pub(super) asked: Vec<Asked>,
-    /// Since then it owes and is silent: gets no new requests, and others may be asked for what it owes.
-    pub(super) late: Option<Duration>,
-    /// Was late, is asked once more, and has sent nothing since.
-    pub(super) on_trial: bool,
+    pub(super) standing: Standing,
     /// Every piece named to it while it was connected (seeding side only).
     pub(super) shown: PieceSet,
     pub(super) named: Vec<Named>,
@@ -91,8 +98,7 @@ impl<K> Link<K> {
             has: PieceSet::new(pieces),
             choked: true,
             asked: Vec::new(),
-            late: None,
-            on_trial: false,
+            standing: Standing::Good,
             shown: PieceSet::new(pieces),
             named: Vec::new(),
             alone: Vec::new(),
@@ -129,11 +135,7 @@ impl<K> Link<K> {
             self.stuck = false;
         }
         (self.received, self.sent) = (received, sent);
-        if !came {
-            return false;
-        }
-        self.on_trial = false;
-        self.late.take().is_some()
+        came && matches!(std::mem::replace(&mut self.standing, Standing::Good), Standing::Late(_))
     }
 
     /// Bytes per second received and sent, smoothed, after another `since`.

@@ -46,8 +46,7 @@ impl<K: Copy + Eq> Mesh<K> {
         if self.untold.is_empty() {
             return None;
         }
-        let taking =
-            self.links.iter().filter(|link| self.is_named_to(link) && !link.stuck && !link.has.is_full());
+        let taking = self.links.iter().filter(|link| self.takes_names(link));
         // By the best one and not by a number: where agents do not reach each other, nothing is ever passed on.
         let most_alone = taking.map(|link| link.alone.len()).min()? + room;
         let fits = |at: &usize| self.can_name(*at, room) && self.links[*at].alone.len() < most_alone;
@@ -122,7 +121,11 @@ impl<K: Copy + Eq> Mesh<K> {
 
     fn can_name(&self, at: usize, room: usize) -> bool {
         let link = &self.links[at];
-        self.is_named_to(link) && !link.stuck && link.named.len() < room && !link.has.is_full()
+        self.takes_names(link) && link.named.len() < room
+    }
+
+    fn takes_names(&self, link: &Link<K>) -> bool {
+        self.is_named_to(link) && !link.stuck && !link.has.is_full()
     }
 
     fn name(&mut self, at: usize, piece: u32, first: bool, out: &mut Vec<Action<K>>) {
