@@ -26,11 +26,11 @@ use eagle_core::config::agent::AgentConfig;
 use eagle_core::swarm_id::{ClusterKey, PeerId};
 use eagle_core::wire::announce::Role;
 use eagle_runtime::context::Context;
+use eagle_runtime::listen::listen;
 use eagle_runtime::members::{self, Members};
 use eagle_runtime::readiness::Readiness;
 use eagle_runtime::tasks::{TaskError, Tasks};
 use eagle_swarm::{AnnounceClient, AnnounceConfig, Engine, EngineConfig, EngineError, HostLimits};
-use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -165,10 +165,9 @@ impl Agent {
         let throttle = Arc::new(Throttle::new(&config.limits));
         let engine = start_engine(&config, throttle.host(), &shutdown)?;
         let peer = engine.local_addr();
-        let listener = TcpListener::bind(config.mirror.listen).await;
-        let listener =
-            listener.map_err(|source| AgentError::Listen { address: config.mirror.listen, source })?;
-        let address = listener.local_addr().unwrap_or(config.mirror.listen);
+        let address = config.mirror.listen;
+        let listener = listen(address).map_err(|source| AgentError::Listen { address, source })?;
+        let address = listener.local_addr().unwrap_or(address);
         let metrics = context.metrics.register("eagle_agent", Metrics::register);
         upkeep.listens_at(address, &metrics).map_err(AgentError::Mirror)?;
         let held = Arc::new(HeldTags::default());

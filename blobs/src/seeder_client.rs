@@ -27,8 +27,10 @@ use crate::upstream::UpstreamError;
 
 pub mod list;
 
-/// Longest wait for a seeder's connection: it is in the same network.
-const CONNECT: Duration = Duration::from_millis(500);
+/// Longest wait for a seeder's connection, in which the kernel tries three times: at once, and after 1 and 3 s (RFC 6298 §2).
+/// What does not answer may be a seeder to which a thousand nodes connect in the same moment; whether it is lost is found out
+/// by whoever watches it, sooner.
+const CONNECT: Duration = Duration::from_millis(3_500);
 /// Longest wait for the head of an answer: longer than a seeder waits for a place in the queue to its registry (10 s), a
 /// connection to it (3 s) and its answer (10 s), so that whoever is answered late is not the second to ask there.
 const ANSWER: Duration = Duration::from_secs(40);

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use eagle_control::server::{Bounds, serve};
 use eagle_runtime::context::Context;
+use eagle_runtime::listen::listen;
 use eagle_runtime::tasks::{TaskError, Tasks};
 use kube::Client;
 use tokio::net::TcpListener;
@@ -160,9 +161,8 @@ async fn lead(client: Client, args: &Args, context: &Context) -> Result<(), Oper
     };
     synced.done(KEYS);
 
-    let listener = TcpListener::bind(args.control_listen).await;
-    let listener =
-        listener.map_err(|source| OperatorError::Listen { address: args.control_listen, source })?;
+    let address = args.control_listen;
+    let listener = listen(address).map_err(|source| OperatorError::Listen { address, source })?;
     let leader = Leader {
         client,
         args: args.clone(),

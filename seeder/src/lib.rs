@@ -28,9 +28,9 @@ use eagle_core::config::seeder::SeederConfig;
 use eagle_core::swarm_id::{ClusterKey, PeerId};
 use eagle_core::wire::announce::Role;
 use eagle_runtime::context::Context;
+use eagle_runtime::listen::listen;
 use eagle_runtime::members::{self, Members};
 use eagle_swarm::{AnnounceClient, AnnounceConfig, Engine, EngineConfig, EngineError, HostLimits};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use api::Api;
@@ -121,10 +121,9 @@ impl Seeder {
         let trackers = members::follow(&config.trackers, shutdown.clone()).await;
         let announce =
             AnnounceClient::start(AnnounceConfig::following(trackers.clone()), &engine, shutdown.clone());
-        let listener = TcpListener::bind(config.api.listen).await;
-        let listener =
-            listener.map_err(|source| SeederError::Listen { address: config.api.listen, source })?;
-        let api_address = listener.local_addr().unwrap_or(config.api.listen);
+        let address = config.api.listen;
+        let listener = listen(address).map_err(|source| SeederError::Listen { address, source })?;
+        let api_address = listener.local_addr().unwrap_or(address);
 
         let metrics = context.metrics.register("eagle_seeder", Metrics::register);
         let urls = members::follow(&config.seeders, shutdown.clone()).await;

@@ -28,8 +28,9 @@ use node::Node;
 const TICK: Duration = Duration::from_millis(50);
 /// How often swarms opened from the catalog are looked at.
 const SWEEP: Duration = Duration::from_secs(5);
-/// Connections that the kernel holds until they are accepted.
-const BACKLOG: u32 = 1024;
+/// Connections that the kernel holds until they are accepted: those of 1,000 nodes for four layers, and the most that Linux
+/// allows unless told.
+const BACKLOG: u32 = 4096;
 
 /// How an engine is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]

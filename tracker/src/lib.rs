@@ -21,8 +21,8 @@ use std::time::Duration;
 
 use eagle_core::config::tracker::TrackerConfig;
 use eagle_runtime::context::Context;
+use eagle_runtime::listen::listen;
 use eagle_runtime::tasks::{TaskError, Tasks};
-use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use board::Board;
@@ -30,8 +30,6 @@ use http::{Service, Serving};
 use metrics::Metrics;
 use swarms::Bounds;
 
-/// Connections that wait to be accepted. In a rollout all nodes announce within the same 100 ms.
-const BACKLOG: u32 = 4096;
 /// Passes of expiry in one time to live: a member is forgotten at most an eighth late.
 const PASSES: u32 = 8;
 
@@ -111,12 +109,4 @@ impl Tracker {
 /// Runs a tracker until it is told to shut down.
 pub async fn run(config: TrackerConfig, context: Context) -> Result<(), RunError> {
     Tracker::start(&config, &context)?.ended().await
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A restarted tracker need not wait for its old connections to be forgotten by the kernel.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
 }

@@ -76,7 +76,8 @@ impl Member {
     /// What the end of a request says about it.
     fn note(&self, error: Option<&SeederError>) {
         match error {
-            Some(SeederError::Transport(error)) if error.is_connect() => {
+            // One that says nothing may have no room for a moment: pings tell.
+            Some(SeederError::Transport(error)) if error.is_connect() && !error.is_timeout() => {
                 if self.health.lock().refused() {
                     self.is_gone(&eagle_runtime::chain::chain(error));
                 }

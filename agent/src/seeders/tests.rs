@@ -13,7 +13,7 @@ use eagle_core::wire::pieces::{PIECE_LENGTH_HEADER, SIZE_HEADER};
 use eagle_runtime::members;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -105,7 +105,10 @@ impl Fake {
     }
 
     async fn at(address: SocketAddr, mode: Mode, has: bool) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap();
+        Self::on(TcpListener::bind(address).await.unwrap(), mode, has)
+    }
+
+    fn on(listener: TcpListener, mode: Mode, has: bool) -> Self {
         let address = listener.local_addr().unwrap();
         let inner = Arc::new(Inner { mode: watch::Sender::new(mode), has, asked: AtomicUsize::new(0) });
         let app = axum::Router::new().fallback(answer).with_state(inner.clone());
@@ -313,4 +316,42 @@ async fn a_seeder_is_met_when_one_answers() {
     tokio::time::timeout(DEADLINE, Seeders::new(nobody, DEADLINE, "").unwrap().met())
         .await
         .expect("there are none");
+}
+
+/// Whether a connection to `port` has been begun, and nothing is said to it.
+fn is_ignored(port: u16) -> bool {
+    // Addresses and ports in hexadecimal; 02 is SYN_SENT (proc_net_tcp.txt of the kernel).
+    let connections = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let column = |line: &str, column| line.split_whitespace().nth(column).map(str::to_owned);
+    let to = format!(":{port:04X}");
+    connections.lines().any(|line| {
+        column(line, 2).is_some_and(|remote| remote.ends_with(&to))
+            && column(line, 3).as_deref() == Some("02")
+    })
+}
+
+#[tokio::test]
+async fn the_only_seeder_is_not_lost_while_more_connect_than_its_kernel_has_room_for() {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let _crowd = [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];
+    let urls = members::fixed(&[format!("http://{address}")]);
+    let seeders = Seeders::new(urls, Duration::from_millis(400), "").unwrap();
+    let shutdown = CancellationToken::new();
+    let _watch = tokio::spawn(seeders.clone().watch(shutdown.clone()));
+    let asked = seeders.clone();
+    let size = tokio::spawn(async move { asked.blob_size(&repository(), &Digest::of(b"x")).await });
+    let overrun = async {
+        while !is_ignored(address.port()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, overrun).await.expect("the kernel has room");
+    // The kernel asks again a second later.
+    let _seeder = Fake::on(listener, Mode::Answers(200), true);
+    let size = tokio::time::timeout(DEADLINE, size).await.expect("no answer").unwrap();
+    assert!(matches!(size, Ok(1)), "{size:?}");
+    shutdown.cancel();
 }
