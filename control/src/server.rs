@@ -14,15 +14,16 @@ use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use prost::Message;
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
 use tonic::server::{Grpc, StreamingService};
 use tonic::{Status, Streaming};
 
 pub use crate::codec::Encoded;
 use crate::codec::Pair;
 use crate::message::{FromAgent, FromOperator};
+use crate::tls::stream::Stream as TlsStream;
 use crate::tls::{Certificate, TlsError};
 use crate::{MAX_MESSAGE, PATH};
 
@@ -91,8 +92,8 @@ pub async fn serve<L: Link>(
     link: Arc<L>,
     bounds: Bounds,
 ) -> ServeError {
-    let acceptor = match certificate.acceptor() {
-        Ok(acceptor) => acceptor,
+    let config = match certificate.config() {
+        Ok(config) => config,
         Err(error) => return ServeError::Tls(error),
     };
     let places = Arc::new(Semaphore::new(bounds.connections));
@@ -115,9 +116,9 @@ pub async fn serve<L: Link>(
             tracing::warn!(%address, connections = bounds.connections, "too many agents: connection refused");
             continue;
         };
-        let (acceptor, link) = (acceptor.clone(), Arc::clone(&link));
+        let (config, link) = (Arc::clone(&config), Arc::clone(&link));
         tasks.spawn(async move {
-            if let Err(error) = converse(stream, acceptor, link, bounds).await {
+            if let Err(error) = converse(stream, config, link, bounds).await {
                 tracing::debug!(%address, error, "connection to an agent ended");
             }
             drop(place);
@@ -128,13 +129,13 @@ pub async fn serve<L: Link>(
 /// One connection, from its handshake to its end. Answers why it ended, if not in order.
 async fn converse<L: Link>(
     stream: TcpStream,
-    acceptor: TlsAcceptor,
+    config: Arc<ServerConfig>,
     link: Arc<L>,
     bounds: Bounds,
 ) -> Result<(), String> {
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
     // In a box of its own, which is gone when the long part begins.
-    let handshake = Box::pin(tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)));
+    let handshake = Box::pin(tokio::time::timeout(HANDSHAKE, TlsStream::accept(config, stream)));
     let stream = match handshake.await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(error.to_string()),

@@ -13,7 +13,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, version};
-use tokio_rustls::TlsAcceptor;
+
+pub(crate) mod stream;
 
 /// Why a certificate cannot be shown.
 #[derive(Debug, thiserror::Error)]
@@ -63,9 +64,9 @@ impl Certificate {
         Ok(())
     }
 
-    /// What accepts connections. Agents and operator have the same age: TLS 1.3 alone. Nothing is kept to resume a
+    /// What connections are accepted by. Agents and operator have the same age: TLS 1.3 alone. Nothing is kept to resume a
     /// connection by, because at ten thousand agents that would cost more than the handshakes it saves.
-    pub(crate) fn acceptor(&self) -> Result<TlsAcceptor, TlsError> {
+    pub(crate) fn config(&self) -> Result<Arc<ServerConfig>, TlsError> {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&version::TLS13])
             .map_err(TlsError::Setup)?;
@@ -73,7 +74,7 @@ impl Certificate {
         config.alpn_protocols = vec![b"h2".to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(TlsAcceptor::from(Arc::new(config)))
+        Ok(Arc::new(config))
     }
 }
 

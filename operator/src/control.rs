@@ -7,6 +7,7 @@ mod hub;
 pub mod identity;
 pub mod keys;
 pub mod link;
+pub mod mailbox;
 pub mod slot;
 
 pub use hub::{ClusterFacts, Hub, NodeProblem, NodeView};

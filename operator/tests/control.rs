@@ -8,16 +8,17 @@ use std::time::Duration;
 
 use eagle_control::client::{Board, Dial, keep};
 use eagle_control::message::{Desired, Facts, FromOperator, Phase, Report, Task, TaskImage, from_operator};
-use eagle_control::server::{Bounds, Encoded, serve};
+use eagle_control::server::{Bounds, serve};
 use eagle_control::tls::Certificate;
 use eagle_operator::authority::renew;
 use eagle_operator::control::Hub;
 use eagle_operator::control::identity::{Identity, ReviewError, Reviewer};
 use eagle_operator::control::link::Door;
+use eagle_operator::control::mailbox::Receiver;
+use futures::FutureExt as _;
 use k8s_openapi::jiff::Timestamp;
 use prost::Message;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -41,13 +42,12 @@ fn on(nodes: &[&str]) -> BTreeMap<Arc<str>, u32> {
     nodes.iter().map(|node| (Arc::from(*node), 1)).collect()
 }
 
-fn told(desired: &mut watch::Receiver<Encoded>) -> Option<Desired> {
-    desired.has_changed().unwrap().then(|| {
-        match FromOperator::decode(desired.borrow_and_update().0.clone()).unwrap().kind {
-            Some(from_operator::Kind::Desired(desired)) => desired,
-            other => panic!("{other:?}"),
-        }
-    })
+fn told(desired: &mut Receiver) -> Option<Desired> {
+    let told = desired.receive().now_or_never()?.unwrap();
+    match FromOperator::decode(told.0).unwrap().kind {
+        Some(from_operator::Kind::Desired(desired)) => Some(desired),
+        other => panic!("{other:?}"),
+    }
 }
 
 fn phases(hub: &Hub, task: &str) -> Vec<Option<Phase>> {

@@ -9,9 +9,11 @@ use std::sync::Arc;
 use eagle_control::message::{Desired, Facts, FromOperator, Report, Task, from_operator};
 use eagle_control::server::{Encoded, encode};
 use k8s_openapi::jiff::Timestamp;
+use litemap::LiteMap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::mailbox::{Receiver, mailbox};
 use super::slot::{ImageReport, Live, Shared, Slot};
 
 /// Everything the operator knows of agents.
@@ -79,16 +81,13 @@ impl Default for Hub {
 impl Hub {
     /// A node's agent has connected. A stream it had before ends. Answers the session and what is to be sent, now and
     /// whenever it changes.
-    pub fn attach(&self, node: &str, account: &str, now: Timestamp) -> (u64, watch::Receiver<Encoded>) {
+    pub fn attach(&self, node: &str, account: &str, now: Timestamp) -> (u64, Receiver) {
         let mut state = self.state.lock();
         state.sessions += 1;
         let session = state.sessions;
         let State { nodes, tasks, primed, .. } = &mut *state;
         let slot = nodes.entry(Arc::from(node)).or_insert_with(|| Slot::new(now));
-        let (down, mut receiver) = watch::channel(desired(tasks, &slot.tasks));
-        if *primed {
-            receiver.mark_changed();
-        }
+        let (down, receiver) = mailbox(primed.then(|| desired(tasks, &slot.tasks)));
         slot.live = Some(Live { session, down });
         slot.since = now;
         account.clone_into(&mut slot.account);
@@ -315,17 +314,17 @@ impl State {
         if !self.primed {
             return;
         }
-        let mut made: HashMap<&BTreeMap<Arc<str>, u32>, Encoded> = HashMap::new();
+        let mut made: HashMap<&LiteMap<Arc<str>, u32>, Encoded> = HashMap::new();
         for slot in names.iter().filter_map(|name| self.nodes.get(name)) {
             if let Some(live) = &slot.live {
                 let encoded = made.entry(&slot.tasks).or_insert_with(|| desired(&self.tasks, &slot.tasks));
-                live.down.send_replace(encoded.clone());
+                live.down.send(encoded.clone());
             }
         }
     }
 }
 
-fn desired(tasks: &HashMap<Arc<str>, Shared>, wanted: &BTreeMap<Arc<str>, u32>) -> Encoded {
+fn desired(tasks: &HashMap<Arc<str>, Shared>, wanted: &LiteMap<Arc<str>, u32>) -> Encoded {
     let tasks = wanted.iter().filter_map(|(id, attempt)| {
         let mut task = tasks.get(id)?.body.clone();
         task.images.iter_mut().for_each(|image| image.attempt = *attempt);

@@ -6,12 +6,12 @@ use std::time::Duration;
 use eagle_control::message::{FromAgent, FromOperator, Hello, Welcome, from_agent, from_operator};
 use eagle_control::server::{Down, Encoded, Link, encode};
 use k8s_openapi::jiff::Timestamp;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::{Status, Streaming};
 
 use super::Hub;
 use super::identity::{Identity, ReviewError, Reviewer};
+use super::mailbox::Receiver;
 
 /// Longest wait for an agent's first message.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -70,7 +70,7 @@ struct Session {
     node: String,
     number: u64,
     up: Streaming<FromAgent>,
-    desired: watch::Receiver<Encoded>,
+    desired: Receiver,
     greeting: Option<Encoded>,
     end: Instant,
 }
@@ -106,11 +106,9 @@ async fn next(mut session: Box<Session>) -> Option<(Result<Encoded, Status>, Box
     }
     loop {
         tokio::select! {
-            changed = session.desired.changed() => {
-                // The other end is gone when a newer stream of the same node has taken its place.
-                changed.ok()?;
-                let encoded = session.desired.borrow_and_update().clone();
-                return Some((Ok(encoded), session));
+            desired = session.desired.receive() => {
+                // It ends when a newer stream of the same node has taken its place.
+                return Some((Ok(desired?), session));
             }
             message = session.up.message() => session.take(message.ok()??),
             () = sleep_until(session.end) => return None,

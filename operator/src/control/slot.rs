@@ -1,13 +1,12 @@
 //! What the operator remembers of one node, in as few bytes as will do: there may be ten thousand.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use eagle_control::message::{Facts, Phase, Report};
-use eagle_control::server::Encoded;
 use k8s_openapi::jiff::Timestamp;
-use tokio::sync::watch;
+use litemap::LiteMap;
 
+use super::mailbox::Sender;
 use crate::condition::shortened;
 
 /// Most reports kept of one node whose tasks are not known yet (an operator that has just started): 64 prefetches of 64
@@ -56,9 +55,9 @@ pub(super) struct Slot {
     /// The state of the node.
     pub facts: Facts,
     /// What it is to have: task and attempt.
-    pub tasks: BTreeMap<Arc<str>, u32>,
+    pub tasks: LiteMap<Arc<str>, u32>,
     /// What it reports, by task.
-    pub reports: HashMap<Arc<str>, Vec<ImageReport>>,
+    pub reports: LiteMap<Arc<str>, Vec<ImageReport>>,
 }
 
 /// A stream.
@@ -67,18 +66,19 @@ pub(super) struct Live {
     /// Tells streams of one node apart.
     pub session: u64,
     /// What goes down: the newest value alone matters.
-    pub down: watch::Sender<Encoded>,
+    pub down: Sender,
 }
 
 impl Slot {
+    /// With room for one task, which is what most nodes have at a time.
     pub(super) fn new(now: Timestamp) -> Self {
         Self {
             live: None,
             since: now,
             account: String::new(),
             facts: Facts::default(),
-            tasks: BTreeMap::new(),
-            reports: HashMap::new(),
+            tasks: LiteMap::with_capacity(1),
+            reports: LiteMap::with_capacity(1),
         }
     }
 

@@ -7,12 +7,14 @@ use eagle_control::message::{Desired, Facts, FromOperator, Phase, Report as Told
 use eagle_control::server::Encoded;
 use eagle_operator::clock::Clock;
 use eagle_operator::control::Hub;
+use eagle_operator::control::mailbox::Receiver;
 use eagle_operator::nodes::Nodes;
 use eagle_operator::report::{Metrics, Report};
 use eagle_operator::synced::Synced;
 use eagle_operator::taint::keeper::{self, Keeper};
 use eagle_operator::{cluster, prefetch};
 use eagle_runtime::readiness::Readiness;
+use futures::FutureExt as _;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use prost::Message;
 use serde_json::{Value, json};
@@ -92,7 +94,7 @@ impl Operator {
         let (session, desired) = self.hub.attach(node, "north-agent", clock().now());
         self.hub.set_facts(node, session, Facts { runtime: "containerd 2".into(), ..Facts::default() });
         self.hub.greet(node, session, reports);
-        Agent { hub: Arc::clone(&self.hub), node: node.into(), session, desired }
+        Agent { hub: Arc::clone(&self.hub), node: node.into(), session, desired, told: Desired::default() }
     }
 }
 
@@ -117,7 +119,9 @@ pub(crate) struct Agent {
     hub: Arc<Hub>,
     pub(crate) node: String,
     pub(crate) session: u64,
-    desired: watch::Receiver<Encoded>,
+    desired: Receiver,
+    /// What it was told last.
+    told: Desired,
 }
 
 impl Agent {
@@ -125,10 +129,9 @@ impl Agent {
     pub(crate) async fn until(&mut self, what: &str, holds: impl Fn(&Desired) -> bool) -> Desired {
         let wait = async {
             loop {
-                self.desired.changed().await.unwrap();
-                let desired = decode(&self.desired.borrow_and_update());
-                if holds(&desired) {
-                    return desired;
+                self.told = decode(&self.desired.receive().await.unwrap());
+                if holds(&self.told) {
+                    return self.told.clone();
                 }
             }
         };
@@ -139,7 +142,10 @@ impl Agent {
     /// Whether it is told nothing of a task for a while.
     pub(crate) async fn until_quiet(&mut self) -> bool {
         pass(Duration::from_secs(3)).await;
-        decode(&self.desired.borrow_and_update()).tasks.is_empty()
+        if let Some(told) = self.desired.receive().now_or_never() {
+            self.told = decode(&told.unwrap());
+        }
+        self.told.tasks.is_empty()
     }
 
     /// Reports every image of `desired`.
@@ -160,8 +166,8 @@ impl Agent {
 
     /// Does what it is told until it is told nothing more.
     pub(crate) async fn work(mut self) {
-        while self.desired.changed().await.is_ok() {
-            let desired = decode(&self.desired.borrow_and_update());
+        while let Some(desired) = self.desired.receive().await {
+            let desired = decode(&desired);
             self.report(&desired, Phase::Active);
             pass(Duration::from_secs(1)).await;
             self.report(&desired, Phase::Ready);
