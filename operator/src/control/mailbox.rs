@@ -1,7 +1,7 @@
 //! What is to go down one stream: the newest value alone, for one reader.
 //!
-//! A `tokio::sync::watch` does the same for many readers, and takes five times the memory for it, for each of ten thousand
-//! agents. Deliberately not here: what is sent.
+//! A `tokio::sync::watch` does the same for many readers, with eight lists of them: 0.4 KB more for each of ten thousand agents
+//! (ADR 15). Deliberately not here: what is sent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(reader.await.unwrap(), ["a"]);
     }
 
-    /// Some 100 bytes, and 16 for their counts; a watch channel of the same has 448.
+    /// In each of ten thousand nodes.
     #[test]
     fn it_is_small() {
         assert!(size_of::<Mailbox>() <= 96, "{}", size_of::<Mailbox>());
