@@ -139,7 +139,8 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        for context in &self.contexts {
+        // Those who announce before the tracker, which was started first.
+        for context in self.contexts.iter().rev() {
             context.shutdown.trigger();
         }
     }
