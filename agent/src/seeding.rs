@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use eagle_blobs::cache::{BlobMeta, Cache, Partial};
 use eagle_core::digest::Digest;
-use eagle_core::piece::{Bitmap, PieceLayout};
+use eagle_core::piece::{Bitmap, PieceLayout, Proof};
 use eagle_core::ports::Pieces;
 use eagle_core::swarm_id::{ClusterKey, SwarmId};
 use eagle_swarm::{AnnounceClient, Engine, Swarm, SwarmSpec};
@@ -104,7 +104,7 @@ impl Pieces for Kept {
         blob.read(offset, buffer)
     }
 
-    fn write_verified(&self, _piece: u32, _bytes: Bytes) -> io::Result<()> {
+    fn write_verified(&self, _piece: u32, _bytes: Bytes, _proof: Proof) -> io::Result<()> {
         // Everything is here already.
         Ok(())
     }
@@ -150,7 +150,7 @@ impl Pieces for Arriving {
         self.now().recent(piece)
     }
 
-    fn write_verified(&self, piece: u32, bytes: Bytes) -> io::Result<()> {
-        self.now().write_verified(piece, bytes)
+    fn write_verified(&self, piece: u32, bytes: Bytes, proof: Proof) -> io::Result<()> {
+        self.now().write_verified(piece, bytes, proof)
     }
 }

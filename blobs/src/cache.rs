@@ -21,7 +21,7 @@ use bytes::Bytes;
 use eagle_core::config::section;
 use eagle_core::digest::Digest;
 use eagle_core::name::Repository;
-use eagle_core::piece::{PieceLayout, hash_piece};
+use eagle_core::piece::{PieceLayout, Proof, hash_pieces};
 use tokio::sync::watch;
 
 pub use blob::{Blob, BlobMeta};
@@ -279,13 +279,14 @@ fn same_layout(partial: Arc<Partial>, layout: PieceLayout) -> Result<Arc<Partial
 
 fn begin(shared: &Arc<Shared>, digest: Digest, layout: PieceLayout) -> Result<partial::Resumed, StageError> {
     let _one = shared.admission.lock();
+    let failed = |step| move |source| StageError::Io { step, source };
     if let Some(partial) = shared.live_partial(&digest) {
         return Ok((same_layout(partial, layout)?, Vec::new()));
     }
     if let Some(blob) = shared.open_blob(&digest) {
-        return Ok((same_layout(Partial::of_blob(shared, blob), layout)?, Vec::new()));
+        let partial = Partial::of_blob(shared, blob).map_err(failed("read the blob"))?;
+        return Ok((same_layout(partial, layout)?, Vec::new()));
     }
-    let failed = |step| move |source| StageError::Io { step, source };
     if shared.books.lock().ledger.is_staged(&digest) {
         match Partial::resume(shared, digest, layout) {
             Ok((partial, claims)) => {
@@ -311,16 +312,16 @@ fn begin(shared: &Arc<Shared>, digest: Digest, layout: PieceLayout) -> Result<pa
 }
 
 fn put(shared: &Arc<Shared>, digest: Digest, bytes: &[u8], seal: Seal) -> Result<(), StageError> {
-    let found = Digest::of(bytes);
+    let layout = PieceLayout::for_size(bytes.len() as u64).map_err(|_| StageError::Empty)?;
+    let hashes = hash_pieces(layout, bytes);
+    let found = hashes.last().map_or(digest, |last| Digest::from_bytes(*last));
     if found != digest {
         return Err(StageError::WrongDigest { found });
     }
-    let layout = PieceLayout::for_size(bytes.len() as u64).map_err(|_| StageError::Empty)?;
-    let length = layout.piece_length() as usize;
     let trailer = Trailer {
         size: layout.size(),
         piece_length: layout.piece_length(),
-        hashes: bytes.chunks(length).map(hash_piece).collect(),
+        hashes,
         media_type: seal.media_type.filter(|text| text.len() <= MAX_MEDIA_TYPE),
         repositories: Vec::new(),
     };
@@ -358,19 +359,20 @@ fn put(shared: &Arc<Shared>, digest: Digest, bytes: &[u8], seal: Seal) -> Result
 /// Gives a blob that is arriving all of its bytes.
 async fn fill(partial: Arc<Partial>, bytes: Bytes, seal: Seal) -> Result<(), StageError> {
     let io = |step| move |source| StageError::Io { step, source };
-    let found = Digest::of(&bytes);
-    if found != *partial.digest() {
-        return Err(StageError::WrongDigest { found });
-    }
     let layout = partial.layout();
     if layout.size() != bytes.len() as u64 {
         return Err(StageError::Layout { size: layout.size(), piece_length: layout.piece_length() });
+    }
+    let hashes = hash_pieces(layout, &bytes);
+    let found = hashes.last().map_or(*partial.digest(), |last| Digest::from_bytes(*last));
+    if found != *partial.digest() {
+        return Err(StageError::WrongDigest { found });
     }
     let filling = partial.clone();
     let write = move || {
         let mut pieces = (0..).zip(bytes.chunks(layout.piece_length() as usize));
         pieces.try_for_each(|(piece, part)| {
-            filling.store(piece, bytes.slice_ref(part), Some(hash_piece(part)), true)
+            filling.store(piece, bytes.slice_ref(part), Proof::by(&hashes, piece))
         })
     };
     let written: io::Result<()> =

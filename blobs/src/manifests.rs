@@ -176,7 +176,7 @@ impl<U: Upstream> Manifests<U> {
     /// Stores a manifest that upstream has just shown. One that cannot be stored is still served.
     async fn keep(&self, repository: &Repository, manifest: &Manifest) {
         let media_type = Some(manifest.media_type.clone());
-        let seal = Seal { piece_hashes: None, media_type, repositories: vec![repository.clone()] };
+        let seal = Seal { media_type, repositories: vec![repository.clone()] };
         if let Err(error) = self.cache.put(&manifest.digest, manifest.bytes.clone(), seal).await {
             tracing::warn!(digest = %manifest.digest, %error, "manifest not stored");
         }

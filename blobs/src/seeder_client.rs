@@ -121,6 +121,8 @@ impl From<SeederError> for UpstreamError {
 
 /// The beginning of a stream of piece hashes.
 pub struct PieceStream {
+    /// Of which blob.
+    pub digest: Digest,
     /// How the blob is cut.
     pub layout: PieceLayout,
     /// Where the seeder takes peer connections.
@@ -220,7 +222,7 @@ impl SeederClient {
         let (peer, chain) = (address(PEER_ADDRESS_HEADER), address(CHAIN_ADDRESS_HEADER));
         let infohash = header_text(response.headers(), INFOHASH_HEADER).and_then(|text| text.parse().ok());
         let frames = response.bytes_stream().map_err(SeederError::Transport).boxed();
-        Ok(PieceStream { layout, peer, chain, infohash, frames })
+        Ok(PieceStream { digest: *digest, layout, peer, chain, infohash, frames })
     }
 
     /// A blob's bytes from `from` on.

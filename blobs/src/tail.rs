@@ -54,6 +54,16 @@ pub enum Source {
     Blob(Arc<Blob>),
 }
 
+impl Source {
+    /// Fills `buffer` from `offset`, of bytes that can be read now. Blocks for the disk.
+    pub fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        match self {
+            Self::Partial(partial) => partial.read(offset, buffer),
+            Self::Blob(blob) => blob.read(offset, buffer),
+        }
+    }
+}
+
 impl From<Arc<Partial>> for Source {
     fn from(partial: Arc<Partial>) -> Self {
         Self::Partial(partial)

@@ -1,7 +1,7 @@
 //! A sequential stream of bytes, cut into pieces and put into a partial blob: the seeder's ingest from the origin, and
 //! the agent's fallback to plain HTTP at any offset.
 //!
-//! Hashing and writing happen on threads that may block, a few pieces behind the network; the network thread only copies
+//! Checking and writing happen on threads that may block, a few pieces behind the network; the network thread only copies
 //! bytes together. At most [`IN_FLIGHT`] pieces wait to be written: 4 × 4 MiB and the one that is filling, 20 MiB for the
 //! largest blobs and 1.25 MiB for those up to 256 MiB.
 
@@ -10,7 +10,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes};
-use eagle_core::piece::{PieceHash, hash_piece};
+use eagle_core::piece::Proof;
 use tokio::task::JoinHandle;
 
 use crate::cache::{Blob, CommitError, Partial, Seal};
@@ -44,13 +44,10 @@ pub enum WriterError {
     NotWhole(#[source] CommitError),
 }
 
-/// Piece hashes that somebody vouches for, by index; `None` for a piece whose hash is not known (yet).
-pub type KnownHashes = Arc<dyn Fn(u32) -> Option<PieceHash> + Send + Sync>;
+/// The hashes on both sides of a piece, by its index, if somebody vouches for them; `None` if they are not known (yet).
+pub type KnownHashes = Arc<dyn Fn(u32) -> Option<Proof> + Send + Sync>;
 
-/// A piece and its hash.
-pub type Hashed = (u32, PieceHash);
-
-type Job = JoinHandle<Result<Hashed, WriterError>>;
+type Job = JoinHandle<Result<u32, WriterError>>;
 
 /// Cuts a stream into pieces.
 ///
@@ -68,7 +65,7 @@ pub struct Writer {
     jobs: VecDeque<Job>,
     // A piece that is written and not readable yet: the one that was written last, without hashes that somebody vouches
     // for.
-    withheld: Option<Hashed>,
+    withheld: Option<u32>,
 }
 
 impl Writer {
@@ -93,7 +90,7 @@ impl Writer {
 
     /// Takes the stream's next bytes. Returns pieces that have become readable by peers since the last call, in order; a
     /// piece that is being written appears in a later call. Waits while [`IN_FLIGHT`] pieces are.
-    pub async fn push(&mut self, mut bytes: Bytes) -> Result<Vec<Hashed>, WriterError> {
+    pub async fn push(&mut self, mut bytes: Bytes) -> Result<Vec<u32>, WriterError> {
         let layout = self.partial.layout();
         let mut shown = Vec::new();
         while bytes.has_remaining() {
@@ -140,26 +137,25 @@ impl Writer {
         if std::mem::replace(&mut self.skipping, true) {
             return;
         }
-        let (partial, expected) = (self.partial.clone(), self.known.as_ref().and_then(|known| known(piece)));
+        let (partial, proof) = (self.partial.clone(), self.known.as_ref().and_then(|known| known(piece)));
         self.jobs.push_back(tokio::task::spawn_blocking(move || {
-            let hash = hash_piece(&bytes);
-            if expected.is_some_and(|expected| expected != hash) {
+            if proof.is_some_and(|proof| !proof.fits(partial.layout(), piece, &bytes)) {
                 return Err(WriterError::WrongPiece { piece });
             }
-            let stored = partial.store(piece, bytes, Some(hash), expected.is_some());
+            let stored = partial.store(piece, bytes, proof);
             stored.map_err(|source| WriterError::Store { piece, source })?;
-            Ok((piece, hash))
+            Ok(piece)
         }));
     }
 
-    async fn wait_for_one(&mut self, shown: &mut Vec<Hashed>) -> Result<(), WriterError> {
+    async fn wait_for_one(&mut self, shown: &mut Vec<u32>) -> Result<(), WriterError> {
         let Some(job) = self.jobs.pop_front() else { return Ok(()) };
         let piece = |source| WriterError::Store { piece: 0, source };
-        let (index, hash) = job.await.map_err(|stopped| piece(io::Error::other(stopped)))??;
+        let index = job.await.map_err(|stopped| piece(io::Error::other(stopped)))??;
         if self.partial.is_verified(index) {
-            shown.push((index, hash));
+            shown.push(index);
         } else {
-            self.withheld = Some((index, hash));
+            self.withheld = Some(index);
         }
         Ok(())
     }
@@ -172,16 +168,16 @@ impl Writer {
         let mut pieces = Vec::new();
         while let Some(job) = self.jobs.pop_front() {
             let stopped = |stopped| WriterError::Store { piece: 0, source: io::Error::other(stopped) };
-            let hashed = job.await.map_err(stopped)??;
-            if self.partial.is_verified(hashed.0) {
-                pieces.push(hashed);
+            let piece = job.await.map_err(stopped)??;
+            if self.partial.is_verified(piece) {
+                pieces.push(piece);
             } else {
-                self.withheld = Some(hashed);
+                self.withheld = Some(piece);
             }
         }
         self.partial.whole().await.map_err(WriterError::NotWhole)?;
         pieces.extend(self.withheld);
-        pieces.sort_unstable_by_key(|(piece, _)| *piece);
+        pieces.sort_unstable();
         Ok(Finished { pieces, partial: self.partial })
     }
 }
@@ -190,7 +186,7 @@ impl Writer {
 #[derive(Debug)]
 pub struct Finished {
     /// Pieces that were not returned by [`Writer::push`], the one that was withheld among them.
-    pub pieces: Vec<Hashed>,
+    pub pieces: Vec<u32>,
     /// The blob.
     pub partial: Arc<Partial>,
 }

@@ -3,7 +3,11 @@
 //! Wire facts are BEP 3's (pieces of equal length, the last one shorter; blocks of 16 KiB). The piece length is part of
 //! Eagle's algorithm: between 512 and 1,024 pieces a blob keep the swarm close to its bound.
 
+mod hash;
+
 use std::ops::Range;
+
+pub use hash::{PieceHash, Proof, START, hash_piece, hash_pieces, may_end};
 
 /// The unit of a request on the wire, bytes (BEP 3 practice: 16 KiB).
 pub const BLOCK: u32 = 16 * 1024;
@@ -11,7 +15,7 @@ pub const BLOCK: u32 = 16 * 1024;
 pub const MIN_PIECE: u32 = 256 * 1024;
 /// The longest piece Eagle makes, bytes; also the largest that it accepts from a seeder, which bounds a piece buffer.
 pub const MAX_PIECE: u32 = 4 * 1024 * 1024;
-/// The largest blob that Eagle carries, bytes (64 Gi): 16,384 pieces of [`MAX_PIECE`], a hash list of 320 KiB.
+/// The largest blob that Eagle carries, bytes (64 Gi): 16,384 pieces of [`MAX_PIECE`], a hash list of 512 KiB.
 pub const MAX_BLOB: u64 = 64 << 30;
 
 /// A blob's length and how it is cut into pieces.
@@ -203,15 +207,6 @@ impl std::fmt::Debug for Bitmap {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Bitmap({}/{})", self.count, self.length)
     }
-}
-
-/// The SHA-1 of one piece, as in the `pieces` string of a v1 torrent (BEP 3).
-pub type PieceHash = [u8; 20];
-
-/// The hash of one piece's bytes.
-pub fn hash_piece(bytes: &[u8]) -> PieceHash {
-    use sha1::Digest as _;
-    sha1::Sha1::digest(bytes).into()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::io;
 
 use bytes::Bytes;
 
-use crate::piece::{Bitmap, PieceLayout};
+use crate::piece::{Bitmap, PieceLayout, Proof};
 
 /// A blob on this node whose pieces arrive in any order: what the swarm engine reads from and writes to.
 ///
@@ -32,7 +32,7 @@ pub trait Pieces: Send + Sync + 'static {
         None
     }
 
-    /// Stores the whole of piece `piece`, whose hash was right, marks it verified and wakes whoever waits for it. The bytes
+    /// Stores the whole of piece `piece`, which fitted `proof`, marks it verified and wakes whoever waits for it. The bytes
     /// may be kept for a while.
-    fn write_verified(&self, piece: u32, bytes: Bytes) -> io::Result<()>;
+    fn write_verified(&self, piece: u32, bytes: Bytes, proof: Proof) -> io::Result<()>;
 }

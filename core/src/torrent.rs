@@ -1,19 +1,28 @@
 //! The `.torrent` file of a sealed blob (BEP 3), and its v1 infohash: how a BitTorrent client that is not Eagle takes part.
 //!
-//! The sealed list of piece hashes is the `pieces` string of a v1 torrent. Everything else in the file follows from the
-//! digest, so that all who have the list name the same infohash. Deliberately not here: v2 (BEP 52) and magnet links, which
-//! would need the metadata exchange of BEP 9; reading of such files.
+//! A v1 torrent has the SHA-1 of every piece, which Eagle's members do without ([`crate::piece::PieceHash`]): it is taken
+//! when somebody asks for the file. Everything else in the file follows from the digest, so that all who make it name the
+//! same infohash. Deliberately not here: v2 (BEP 52) and magnet links, which would need the metadata exchange of BEP 9;
+//! reading of such files.
 
 use librqbit_bencode::{ByteBuf, bencode_serialize_to_writer};
 use serde::Serialize;
 use sha1::Digest as _;
 
 use crate::digest::Digest;
-use crate::piece::{PieceHash, PieceLayout};
+use crate::piece::PieceLayout;
 use crate::swarm_id::SwarmId;
 
 /// Media type of the file.
 pub const MEDIA_TYPE: &str = "application/x-bittorrent";
+
+/// The SHA-1 of one piece, as in the `pieces` string of a v1 torrent (BEP 3).
+pub type Sha1 = [u8; 20];
+
+/// The SHA-1 of these bytes.
+pub fn sha1(bytes: &[u8]) -> Sha1 {
+    sha1::Sha1::digest(bytes).into()
+}
 
 /// A torrent of one blob.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,9 +60,9 @@ struct Info<'a> {
 }
 
 impl Torrent {
-    /// The torrent of `digest`, cut as `layout`, whose pieces have these hashes. The file is called as the hex digits of
+    /// The torrent of `digest`, cut as `layout`, whose pieces have these SHA-1s. The file is called as the hex digits of
     /// the digest, and private (BEP 27): who takes part is the tracker's to say.
-    pub fn new(digest: &Digest, layout: PieceLayout, hashes: &[PieceHash]) -> Result<Self, TorrentError> {
+    pub fn new(digest: &Digest, layout: PieceLayout, hashes: &[Sha1]) -> Result<Self, TorrentError> {
         if hashes.len() != layout.pieces() as usize {
             return Err(TorrentError::Hashes { known: hashes.len(), pieces: layout.pieces() });
         }
@@ -67,7 +76,7 @@ impl Torrent {
             private: 1,
         };
         let info = encode(&info)?;
-        let infohash = SwarmId(sha1::Sha1::digest(&info).into());
+        let infohash = SwarmId(sha1(&info));
         Ok(Self { info, infohash })
     }
 
@@ -115,7 +124,7 @@ mod tests {
             "a".repeat(20),
             "b".repeat(20)
         );
-        assert_eq!(torrent.infohash(), SwarmId(sha1::Sha1::digest(&info).into()));
+        assert_eq!(torrent.infohash(), SwarmId(sha1(info.as_bytes())));
         assert_eq!(torrent.file(&[]).unwrap(), format!("d4:info{info}e").into_bytes());
         let (one, two) = ("http://t1/announce".to_owned(), "http://t2/announce".to_owned());
         assert_eq!(

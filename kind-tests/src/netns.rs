@@ -24,3 +24,4 @@ pub mod registry;
 pub mod server;
 pub mod site;
 pub mod software;
+mod transfer;

@@ -227,5 +227,5 @@ fn is_blob(file: &Path, digest: &Digest) -> anyhow::Result<bool> {
 /// The SHA-1 of the info dictionary, which is the last thing in the file.
 fn infohash(torrent: &[u8]) -> anyhow::Result<[u8; 20]> {
     let at = torrent.windows(6).position(|window| window == b"4:info").context("no info dictionary")?;
-    Ok(eagle_core::piece::hash_piece(&torrent[at + 6..torrent.len() - 1]))
+    Ok(eagle_core::torrent::sha1(&torrent[at + 6..torrent.len() - 1]))
 }

@@ -139,8 +139,7 @@ impl Keeper {
             match client.manifest(url, repository, digest).await {
                 Ok(manifest) => {
                     let repositories = vec![repository.clone()];
-                    let seal =
-                        Seal { piece_hashes: None, media_type: Some(manifest.media_type), repositories };
+                    let seal = Seal { media_type: Some(manifest.media_type), repositories };
                     return cache.put(digest, manifest.bytes, seal).await.map_err(CopyError::Store);
                 }
                 Err(error) => failure = error,

@@ -288,7 +288,7 @@ impl Ingests {
     ) -> Result<Arc<Open>, OpenError> {
         let parts = &self.shared.parts;
         if let Some(blob) = parts.cache.get(digest) {
-            return self.open_stored(blob);
+            return self.open_stored(blob).await;
         }
         if let Some(kept) = parts.durable.open(digest).await {
             if !backed::shows(&*kept, repository) {
@@ -316,15 +316,13 @@ impl Ingests {
         }
     }
 
-    fn open_stored(&self, blob: Arc<Blob>) -> Result<Arc<Open>, OpenError> {
+    async fn open_stored(&self, blob: Arc<Blob>) -> Result<Arc<Open>, OpenError> {
         let meta = blob.meta();
         let layout = blob.layout();
-        let hashes = match meta.piece_hashes {
-            Some(hashes) => hashes.to_vec(),
-            None => {
-                piece_list::hash_all(&blob, layout).map_err(|error| OpenError::Stored(error.to_string()))?
-            }
-        };
+        let stored = blob.clone();
+        let hashes = tokio::task::spawn_blocking(move || stored.piece_hashes()).await;
+        let hashes = hashes.map_err(std::io::Error::other).flatten();
+        let hashes = hashes.map_err(|error| OpenError::Stored(error.to_string()))?;
         let list = Arc::new(PieceList::sealed(layout, &hashes));
         let swarm = self.join(&meta.digest, layout, blob.clone())?;
         swarm.push_hashes(0, &hashes);

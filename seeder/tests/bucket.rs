@@ -13,7 +13,7 @@ use eagle_blobs::store::s3::S3Store;
 use eagle_core::config::period::Period;
 use eagle_core::config::seeder::SeederConfig;
 use eagle_core::digest::Digest;
-use eagle_core::piece::hash_piece;
+use eagle_core::piece::{PieceHash, PieceLayout, hash_pieces};
 use eagle_core::size::Rate;
 use eagle_core::wire::pieces::Frame;
 use eagle_runtime::context::Context;
@@ -122,7 +122,7 @@ impl Running {
     }
 
     /// The whole list of a blob's piece hashes; panics unless it is sealed.
-    async fn hashes(&self, digest: &Digest) -> Vec<[u8; 20]> {
+    async fn hashes(&self, digest: &Digest) -> Vec<PieceHash> {
         let path = format!("/v1/blobs/{digest}/pieces?ns=r.test&repository=app");
         let mut input = BytesMut::from(&self.get(&path).await[..]);
         let mut hashes = Vec::new();
@@ -157,7 +157,8 @@ async fn a_lost_disk_costs_the_registry_nothing() {
     world.warm().await;
     let before = world.counts();
     let mut second = world.seeder(|_| ()).await;
-    let pieces: Vec<_> = world.layers[0].chunks(256 << 10).map(hash_piece).collect();
+    let layout = PieceLayout::for_size(world.layers[0].len() as u64).unwrap();
+    let pieces = hash_pieces(layout, &world.layers[0]);
     assert_eq!(second.hashes(&world.image.layers[0]).await, pieces);
     world.pull(&second).await;
     let after = world.counts();

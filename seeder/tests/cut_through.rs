@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use eagle_blobs::origin::fake::{FakeRegistry, Fault, Options};
 use eagle_core::digest::Digest;
-use eagle_core::piece::{MIN_PIECE, hash_piece};
+use eagle_core::piece::{MIN_PIECE, PieceHash, PieceLayout, hash_pieces};
 use eagle_core::wire::pieces::Frame;
 use eagle_runtime::context::Context;
 use eagle_seeder::Seeder;
@@ -20,7 +20,7 @@ const PIECE: usize = MIN_PIECE as usize;
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The hashes in `stream` up to the `count`th.
-async fn hashes(stream: &mut reqwest::Response, input: &mut BytesMut, count: usize) -> Vec<[u8; 20]> {
+async fn hashes(stream: &mut reqwest::Response, input: &mut BytesMut, count: usize) -> Vec<PieceHash> {
     let mut hashes = Vec::new();
     while hashes.len() < count {
         match Frame::decode(input).unwrap() {
@@ -70,9 +70,10 @@ async fn a_piece_is_told_although_nothing_comes_after_it() {
     let mut input = BytesMut::new();
     let known = hashes(&mut stream, &mut input, 2);
     let known = timeout(DEADLINE, known).await.expect("two hashes");
-    assert_eq!(known, [hash_piece(&blob[..PIECE]), hash_piece(&blob[PIECE..2 * PIECE])]);
+    let right = hash_pieces(PieceLayout::for_size(blob.len() as u64).unwrap(), blob);
+    assert_eq!(known, right[..2]);
     world.registry.release(digest);
-    assert_eq!(hashes(&mut stream, &mut input, 1).await, [hash_piece(&blob[2 * PIECE..])]);
+    assert_eq!(hashes(&mut stream, &mut input, 1).await, [*digest.as_bytes()]);
 }
 
 /// The registry breaks off and then wants to be left alone for longer than anybody waits.

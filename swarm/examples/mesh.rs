@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use eagle_core::piece::PieceLayout;
+use eagle_core::piece::{PieceHash, PieceLayout, Proof};
 use eagle_core::ports::Pieces;
 use eagle_core::size::Rate;
 use eagle_core::swarm_id::{PeerId, SwarmId};
@@ -32,7 +32,7 @@ struct Rollout {
     settings: Settings,
     layout: PieceLayout,
     blob: Vec<u8>,
-    hashes: Vec<[u8; 20]>,
+    hashes: Vec<PieceHash>,
     seeder: Member,
     agents: Vec<Member>,
 }
@@ -143,7 +143,8 @@ impl Rollout {
             }
             let bytes = &self.blob
                 [usize::try_from(range.start).expect("small")..usize::try_from(range.end).expect("small")];
-            self.seeder.pieces.write_verified(piece, Bytes::copy_from_slice(bytes)).expect("memory");
+            let proof = Proof::by(&self.hashes, piece).expect("all of them");
+            self.seeder.pieces.write_verified(piece, Bytes::copy_from_slice(bytes), proof).expect("memory");
             let hash = &self.hashes[piece as usize..=piece as usize];
             self.seeder.swarm.push_hashes(piece, hash);
             self.seeder.swarm.piece_ready(piece);

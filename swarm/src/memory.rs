@@ -3,7 +3,7 @@
 use std::io;
 
 use bytes::Bytes;
-use eagle_core::piece::{Bitmap, PieceHash, PieceLayout, hash_piece};
+use eagle_core::piece::{Bitmap, PieceHash, PieceLayout, Proof, hash_pieces};
 use eagle_core::ports::Pieces;
 use parking_lot::RwLock;
 use tokio::sync::watch;
@@ -33,7 +33,7 @@ impl MemoryPieces {
 
     /// The hashes of `blob`'s pieces.
     pub fn hashes(layout: PieceLayout, blob: &[u8]) -> Vec<PieceHash> {
-        blob.chunks(layout.piece_length() as usize).map(hash_piece).collect()
+        hash_pieces(layout, blob)
     }
 
     /// The bytes as they are now; what is not verified reads as zero.
@@ -72,7 +72,7 @@ impl Pieces for MemoryPieces {
         Ok(())
     }
 
-    fn write_verified(&self, piece: u32, bytes: Bytes) -> io::Result<()> {
+    fn write_verified(&self, piece: u32, bytes: Bytes, _proof: Proof) -> io::Result<()> {
         let range = self.layout.range_of(piece);
         let start = usize::try_from(range.start).unwrap_or(usize::MAX);
         let mut blob = self.blob.write();

@@ -7,7 +7,6 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
-use eagle_core::piece::hash_piece;
 use parking_lot::Mutex;
 
 use crate::assembly::Whole;
@@ -72,9 +71,10 @@ impl Job {
         // Nobody has it any more.
         let Some(swarm) = swarm.upgrade() else { return };
         let Whole { bytes, senders, reserved } = whole;
-        if swarm.hash_of(piece) == Some(hash_piece(&bytes)) {
+        let proof = swarm.proof_of(piece);
+        if let Some(proof) = proof.filter(|proof| proof.fits(swarm.spec().layout, piece, &bytes)) {
             let bytes = bytes.freeze();
-            match swarm.pieces().write_verified(piece, bytes.clone()) {
+            match swarm.pieces().write_verified(piece, bytes.clone(), proof) {
                 Ok(()) => swarm.keep_hot(piece, bytes),
                 Err(error) => {
                     swarm.fail(&error);

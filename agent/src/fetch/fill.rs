@@ -284,11 +284,7 @@ impl<'a> Filling<'a> {
 
     /// The whole is here: checks it, stores it, goes on seeding it.
     async fn commit(&mut self) -> Result<Source, Failure> {
-        let layout = self.target.partial.layout();
-        let hashes = self.target.hashes.lock().clone();
-        let piece_hashes = (hashes.len() == layout.pieces() as usize).then(|| hashes.into());
-        let repositories = vec![self.flight.repository().clone()];
-        let seal = Seal { piece_hashes, media_type: None, repositories };
+        let seal = Seal { media_type: None, repositories: vec![self.flight.repository().clone()] };
         let blob = self.target.partial.commit(seal).await.map_err(Failure::Commit)?;
         self.arriving.stored(&self.parts.cache, self.flight.digest());
         if let Some(swarm) = self.swarm.take() {

@@ -12,7 +12,7 @@ use eagle_blobs::cache::{self, CommitError, Partial};
 use eagle_blobs::origin::Giver;
 use eagle_blobs::seeder_client::BlobStream;
 use eagle_blobs::writer::{KnownHashes, Writer, WriterError};
-use eagle_core::piece::PieceHash;
+use eagle_core::piece::{PieceHash, Proof};
 use eagle_core::swarm_id::SwarmId;
 use eagle_swarm::Taker;
 use futures::StreamExt as _;
@@ -127,7 +127,7 @@ pub(super) async fn pour(
             return Err(Failure::Size(layout.size(), stream.size));
         }
         let hashes = target.hashes.clone();
-        let known: KnownHashes = Arc::new(move |piece| hashes.lock().get(piece as usize).copied());
+        let known: KnownHashes = Arc::new(move |piece| Proof::by(&hashes.lock(), piece));
         let mut writer = Writer::new(target.partial.clone(), from, Some(known));
         let (mut bytes, giver) = (stream.bytes, stream.giver);
         while let Some(chunk) = quiet(parts.stall, bytes.next()).await?.transpose()? {
@@ -137,7 +137,7 @@ pub(super) async fn pour(
             taken += chunk.len() as u64;
             let before = writer.position();
             let shown = writer.push(chunk).await.map_err(|error| refused(giver.as_ref(), error))?;
-            flight.show(shown.into_iter().map(|(piece, _)| piece));
+            flight.show(shown);
             let at = layout.piece_at(writer.position());
             if taken >= stretch && at != layout.piece_at(before) {
                 break;

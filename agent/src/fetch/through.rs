@@ -13,7 +13,7 @@ use eagle_blobs::seeder_client::SeederError;
 use eagle_blobs::seeder_client::list::{List, ListError, Step};
 use eagle_core::digest::Digest;
 use eagle_core::name::Repository;
-use eagle_core::piece::{PieceHash, PieceLayout, hash_piece};
+use eagle_core::piece::{PieceHash, PieceLayout, Proof};
 use eagle_core::swarm_id::SwarmId;
 use eagle_swarm::{Priority, Taker};
 use futures::stream::BoxStream;
@@ -72,7 +72,7 @@ pub struct Through {
 /// A list as far as it is known.
 #[derive(Default)]
 struct Hashes {
-    // 20 bytes for each of at most 16,384 pieces.
+    // 32 bytes for each of at most 16,384 pieces.
     known: Vec<PieceHash>,
     lost: Option<Arc<ListError>>,
 }
@@ -191,7 +191,7 @@ impl Pieces {
         }
         let bytes = self.buffer.split_to(length).freeze();
         // At most 4 MiB: some milliseconds.
-        if hash_piece(&bytes) != self.hash_of(piece).await? {
+        if !self.proof_of(piece).await?.fits(layout, piece, &bytes) {
             return Err(ThroughError::WrongPiece(piece));
         }
         let inside = |offset: u64| usize::try_from(offset - range.start).unwrap_or(length);
@@ -201,13 +201,13 @@ impl Pieces {
     }
 
     /// What the list says of `piece`, which it may not have said yet.
-    async fn hash_of(&mut self, piece: u32) -> Result<PieceHash, ThroughError> {
+    async fn proof_of(&mut self, piece: u32) -> Result<Proof, ThroughError> {
         let index = piece as usize;
         let hashes = &mut self.through.hashes;
         // Ends with an error when the list has ended: what is known is all there is.
         drop(hashes.wait_for(|hashes| hashes.known.len() > index || hashes.lost.is_some()).await);
         let hashes = hashes.borrow();
         let lost = || ThroughError::List(hashes.lost.clone().unwrap_or_else(|| Arc::new(ListError::Ended)));
-        hashes.known.get(index).copied().ok_or_else(lost)
+        Proof::by(&hashes.known, piece).ok_or_else(lost)
     }
 }

@@ -5,7 +5,10 @@
 //! came without a hash to check it against, the last one is withheld from peers, too; otherwise they get it at once, as
 //! they check it themselves.
 
-use eagle_core::piece::{Bitmap, PieceHash, PieceLayout};
+use std::collections::BTreeMap;
+
+use eagle_core::digest::Digest;
+use eagle_core::piece::{Bitmap, PieceHash, PieceLayout, Proof, START};
 
 /// What became of a piece that was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,15 +19,28 @@ pub(crate) enum Inserted {
     Known,
 }
 
+/// Who says that a piece is right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Voucher {
+    /// It was checked against a list of hashes.
+    Proof(Proof),
+    /// An earlier try had checked it so, and has kept only that.
+    Earlier,
+    /// Nobody yet.
+    Nobody,
+}
+
 /// The state.
 #[derive(Debug)]
 pub(crate) struct Filling {
     layout: PieceLayout,
     present: Bitmap,
-    hashes: Vec<Option<PieceHash>>,
+    // The hashes behind the first pieces: each is what the SHA-256 of all bytes up to there has come to.
+    hashes: Vec<PieceHash>,
+    // Of pieces behind those: 64 bytes each, of 16,384 at most.
+    proofs: BTreeMap<u32, Proof>,
     unproven: u32,
     withheld: Option<u32>,
-    hashed: u32,
 }
 
 impl Filling {
@@ -39,41 +55,53 @@ impl Filling {
         Self {
             layout,
             present: Bitmap::new(pieces),
-            hashes: vec![None; pieces as usize],
+            hashes: Vec::with_capacity(pieces as usize),
+            proofs: BTreeMap::new(),
             unproven: 0,
             withheld: None,
-            hashed: 0,
         }
     }
 
     /// Everything there and right.
-    pub(crate) fn whole(layout: PieceLayout, hashes: Option<&[PieceHash]>) -> Self {
-        let pieces = layout.pieces();
-        let mut known = vec![None; pieces as usize];
-        for (slot, hash) in known.iter_mut().zip(hashes.unwrap_or_default()) {
-            *slot = Some(*hash);
-        }
-        Self {
-            layout,
-            present: Bitmap::full(pieces),
-            hashes: known,
-            unproven: 0,
-            withheld: None,
-            hashed: pieces,
-        }
+    pub(crate) fn whole(layout: PieceLayout, hashes: Vec<PieceHash>) -> Self {
+        Self { present: Bitmap::full(layout.pieces()), hashes, ..Self::new(layout) }
     }
 
     /// Adds a piece whose bytes are on disk.
-    pub(crate) fn insert(&mut self, piece: u32, hash: Option<PieceHash>, proven: bool) -> Inserted {
+    pub(crate) fn insert(&mut self, piece: u32, voucher: Voucher) -> Inserted {
         if !self.present.insert(piece) {
             return Inserted::Known;
         }
-        self.hashes[piece as usize] = hash;
-        self.unproven += u32::from(!proven);
+        match voucher {
+            Voucher::Proof(proof) => drop(self.proofs.insert(piece, proof)),
+            Voucher::Earlier => {}
+            Voucher::Nobody => self.unproven += 1,
+        }
         if self.present.is_full() {
             self.withheld = Some(piece);
         }
+        self.go_on();
         Inserted::New
+    }
+
+    /// Takes over what was proven already: a proof that begins where the SHA-256 has come to need not be computed again.
+    fn go_on(&mut self) {
+        while let Some(proof) = self.proofs.remove(&self.next()) {
+            if proof.before != self.last() {
+                // By another list. The piece has to be read.
+                return;
+            }
+            self.hashes.push(proof.after);
+        }
+    }
+
+    fn next(&self) -> u32 {
+        u32::try_from(self.hashes.len()).unwrap_or(u32::MAX)
+    }
+
+    /// What the SHA-256 of the first pieces has come to.
+    fn last(&self) -> PieceHash {
+        self.hashes.last().copied().unwrap_or(START)
     }
 
     /// Whether the piece's bytes are on disk, shown or not.
@@ -119,14 +147,9 @@ impl Filling {
         }
     }
 
-    /// The SHA-1 of a piece that peers may have, if it was computed.
+    /// The hash of a piece that peers may have, if the SHA-256 has come so far.
     pub(crate) fn hash_of(&self, piece: u32) -> Option<PieceHash> {
-        self.is_verified(piece).then(|| self.hashes[piece as usize]).flatten()
-    }
-
-    /// Whether the piece's SHA-1 was computed, shown or not.
-    pub(crate) fn knows_hash(&self, piece: u32) -> bool {
-        self.hashes.get(piece as usize).is_some_and(Option::is_some)
+        self.is_verified(piece).then(|| self.hashes.get(piece as usize).copied()).flatten()
     }
 
     /// Number of pieces whose bytes are not on disk.
@@ -134,27 +157,26 @@ impl Filling {
         self.present.length() - self.present.count()
     }
 
-    /// Sets a hash that was computed later.
-    pub(crate) fn set_hash(&mut self, piece: u32, hash: PieceHash) {
-        if let Some(slot) = self.hashes.get_mut(piece as usize) {
-            *slot = Some(hash);
-        }
+    /// The hashes of the first pieces: of all, if the whole has been hashed.
+    pub(crate) fn hashes(&self) -> &[PieceHash] {
+        &self.hashes
     }
 
-    /// All piece hashes, if every one is known.
-    pub(crate) fn all_hashes(&self) -> Option<Vec<PieceHash>> {
-        self.hashes.iter().copied().collect()
+    /// The piece that has to be read for the SHA-256 of the whole to go on, if it is on disk, and the hash in front of it.
+    pub(crate) fn next_to_hash(&self) -> Option<(u32, PieceHash)> {
+        let next = self.next();
+        self.present.contains(next).then(|| (next, self.last()))
     }
 
-    /// The piece that the SHA-256 of the whole needs next, if it is on disk.
-    pub(crate) fn next_to_hash(&self) -> Option<u32> {
-        (self.hashed < self.layout.pieces() && self.present.contains(self.hashed)).then_some(self.hashed)
+    /// That piece has been read, and this is the hash behind it.
+    pub(crate) fn hashed(&mut self, hash: PieceHash) {
+        self.hashes.push(hash);
+        self.go_on();
     }
 
-    /// That piece has been taken; whether it was the last.
-    pub(crate) fn hashed_one(&mut self) -> bool {
-        self.hashed += 1;
-        self.hashed == self.layout.pieces()
+    /// The digest of the whole, once all of it has been hashed.
+    pub(crate) fn digest(&self) -> Option<Digest> {
+        (self.next() == self.layout.pieces()).then(|| Digest::from_bytes(self.last()))
     }
 
     /// The SHA-256 of the whole was right: everything is shown.
@@ -172,66 +194,4 @@ impl Filling {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, proptest};
-
-    fn layout() -> PieceLayout {
-        PieceLayout::new(5 * 16 * 1024 - 100, 16 * 1024).unwrap()
-    }
-
-    #[test]
-    fn the_last_unproven_piece_is_withheld_from_all() {
-        let mut filling = Filling::new(layout());
-        for piece in [0, 1, 2, 3] {
-            filling.insert(piece, None, piece != 1);
-        }
-        assert_eq!(filling.readable_until(0), 4 * 16 * 1024);
-        filling.insert(4, Some([1; 20]), true);
-        assert_eq!(filling.readable_until(0), 4 * 16 * 1024);
-        assert!(!filling.is_verified(4) && filling.has(4));
-        assert_eq!(filling.hash_of(4), None);
-        filling.found_right();
-        assert_eq!(filling.readable_until(0), layout().size());
-        assert!(filling.verified().is_full());
-        assert_eq!(filling.hash_of(4), Some([1; 20]));
-    }
-
-    #[test]
-    fn a_proven_blob_shows_its_last_piece_to_peers_at_once() {
-        let mut filling = Filling::new(layout());
-        for piece in [4, 0, 1, 3, 2] {
-            filling.insert(piece, None, true);
-        }
-        assert!(filling.verified().is_full());
-        assert_eq!(filling.readable_until(0), 2 * 16 * 1024);
-        assert_eq!(filling.readable_until(3 * 16 * 1024), layout().size());
-        assert_eq!(filling.present_bytes(), layout().size());
-    }
-
-    fn orders() -> impl Strategy<Value = Vec<u32>> {
-        Just((0..5).collect::<Vec<u32>>()).prop_shuffle()
-    }
-
-    proptest! {
-        #[test]
-        fn no_reader_completes_before_the_whole_is_right(order in orders(), proven in any::<[bool; 5]>()) {
-            let mut filling = Filling::new(layout());
-            for piece in order {
-                filling.insert(piece, None, proven[piece as usize]);
-                let mut at = 0;
-                while filling.readable_until(at) > at {
-                    at = filling.readable_until(at);
-                }
-                prop_assert!(at < layout().size());
-                prop_assert_eq!(filling.verified().count(), filling.verified_count());
-                while filling.next_to_hash().is_some() {
-                    filling.hashed_one();
-                }
-            }
-            prop_assert_eq!(filling.verified().is_full(), proven.iter().all(|proven| *proven));
-            filling.found_right();
-            prop_assert_eq!(filling.readable_until(0), layout().size());
-        }
-    }
-}
+mod tests;

@@ -1,9 +1,10 @@
 //! A blob that is arriving: pieces in any order from any number of writers, read while it fills.
 //!
-//! The bytes go to a staged file, piece by piece, one `pwrite` each. Behind the writers one job at a time, on a thread
-//! that may block, takes the SHA-256 of the whole in order, from memory where a piece was written a moment ago (see
-//! `recent`), else read back; when the last piece is there, at most the backlog remains and there is no second pass. If the
-//! digest is wrong, everything is thrown away and every reader is told.
+//! The bytes go to a staged file, piece by piece, one `pwrite` each. Pieces that were proven have had their part in the
+//! SHA-256 of the whole (`eagle_core::piece`). For those that were not, one job at a time behind the writers, on a thread
+//! that may block, takes it in order, from memory where a piece was written a moment ago (see `recent`), else read back;
+//! when the last piece is there, at most the backlog remains and there is no second pass. If the digest is wrong, everything
+//! is thrown away and every reader is told.
 //!
 //! What it deliberately does not do: decide where pieces come from, or when to give up waiting for them.
 
@@ -13,15 +14,15 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
-use eagle_core::digest::{Digest, Hasher};
-use eagle_core::piece::{Bitmap, PieceHash, PieceLayout};
+use eagle_core::digest::Digest;
+use eagle_core::piece::{Bitmap, PieceHash, PieceLayout, Proof};
 use eagle_core::ports::Pieces;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::blob::{Blob, check_range};
-use super::filling::{Filling, Inserted};
+use super::filling::{Filling, Inserted, Voucher};
 use super::progress::{Failure, Phase, Progress};
 use super::recent::Try;
 use super::shared::Shared;
@@ -46,7 +47,6 @@ pub struct Partial {
     sidecar: RwLock<Option<Sidecar>>,
     state: Mutex<State>,
     progress: watch::Sender<Progress>,
-    hasher: Mutex<Hasher>,
     committing: tokio::sync::Mutex<()>,
     blob: OnceLock<Arc<Blob>>,
     shared: Arc<Shared>,
@@ -84,15 +84,15 @@ impl Partial {
         Ok((Self::over(shared, digest, Arc::new(file), Some(sidecar), filling), claims))
     }
 
-    /// A stored blob in the shape of one that has just arrived.
-    pub(super) fn of_blob(shared: &Arc<Shared>, blob: Arc<Blob>) -> Arc<Self> {
-        let (digest, layout) = (*blob.digest(), blob.layout());
-        let filling = Filling::whole(layout, blob.meta.piece_hashes.as_deref());
+    /// A stored blob in the shape of one that has just arrived. Blocks for the disk.
+    pub(super) fn of_blob(shared: &Arc<Shared>, blob: Arc<Blob>) -> io::Result<Arc<Self>> {
+        let digest = *blob.digest();
+        let filling = Filling::whole(blob.layout(), blob.piece_hashes()?);
         let partial = Self::over(shared, digest, blob.file().clone(), None, filling);
         if partial.blob.set(blob).is_ok() {
             partial.show(|progress| progress.phase = Phase::Committed);
         }
-        partial
+        Ok(partial)
     }
 
     fn over(
@@ -111,7 +111,6 @@ impl Partial {
             sidecar: RwLock::new(sidecar),
             state: Mutex::new(State { filling, hashing: false, failure: None }),
             progress: watch::Sender::new(progress),
-            hasher: Mutex::new(Hasher::new()),
             committing: tokio::sync::Mutex::new(()),
             blob: OnceLock::new(),
             shared: shared.clone(),
@@ -151,7 +150,8 @@ impl Partial {
         (from..self.layout.pieces()).find(|piece| !state.filling.has(*piece))
     }
 
-    /// The SHA-1 of a piece that peers may have, if it was computed or given when the piece was written.
+    /// The hash of a piece that peers may have, if the SHA-256 of the whole has come so far: told by
+    /// [`Partial::changed`], too.
     pub fn hash_of(&self, piece: u32) -> Option<PieceHash> {
         self.state.lock().filling.hash_of(piece)
     }
@@ -207,15 +207,9 @@ impl Partial {
         self.shared.recent.get(self.in_memory, piece)
     }
 
-    /// Stores a piece. `proven`: its hash was right by a list that somebody vouches for. Blocks for the disk; a disk
-    /// error fails the whole blob, as it would leave a hole.
-    pub(crate) fn store(
-        &self,
-        piece: u32,
-        bytes: Bytes,
-        hash: Option<PieceHash>,
-        proven: bool,
-    ) -> io::Result<()> {
+    /// Stores a piece, which fits `proof` if there is one. Blocks for the disk; a disk error fails the whole blob, as it
+    /// would leave a hole.
+    pub(crate) fn store(&self, piece: u32, bytes: Bytes, proof: Option<Proof>) -> io::Result<()> {
         if bytes.is_empty() || bytes.len() != self.layout.length_of(piece) as usize {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the length of that piece"));
         }
@@ -228,7 +222,7 @@ impl Partial {
                 return Ok(());
             }
         }
-        let claim = Claim { check: crc32fast::hash(&bytes), proven, hash };
+        let claim = Claim { check: crc32fast::hash(&bytes), proven: proof.is_some() };
         let written = self.file.write_all_at(&bytes, self.layout.range_of(piece).start);
         let recorded = written.and_then(|()| match &*self.sidecar.read() {
             Some(sidecar) => sidecar.record(piece, &claim),
@@ -240,20 +234,25 @@ impl Partial {
             return Err(io::Error::new(kind, "the blob's file cannot be written"));
         }
         self.shared.recent.keep(self.in_memory, piece, bytes);
-        self.insert(piece, hash, proven);
+        self.insert(piece, proof.map_or(Voucher::Nobody, Voucher::Proof));
         Ok(())
     }
 
-    fn insert(&self, piece: u32, hash: Option<PieceHash>, proven: bool) {
+    fn insert(&self, piece: u32, voucher: Voucher) {
         let mut state = self.state.lock();
-        if state.failure.is_some() || state.filling.insert(piece, hash, proven) == Inserted::Known {
+        if state.failure.is_some() || state.filling.insert(piece, voucher) == Inserted::Known {
             return;
         }
         let start = !state.hashing && state.filling.next_to_hash().is_some();
         state.hashing |= start;
+        // While a job reads, it is the one to see the end.
+        let digest = state.filling.digest().filter(|_| !state.hashing);
         // Under the lock, so that what watchers see only grows.
         self.show_verified(&state);
         drop(state);
+        if let Some(found) = digest {
+            self.decide(found);
+        }
         if start && let Some(me) = self.me.upgrade() {
             // Not awaited: its end is told through `progress`. At most one job for each partial.
             drop(self.shared.runtime.spawn_blocking(move || me.hash_on()));
@@ -332,8 +331,8 @@ impl Pieces for Partial {
         self.is_verified(piece).then(|| Self::recent(self, piece)).flatten()
     }
 
-    fn write_verified(&self, piece: u32, bytes: Bytes) -> io::Result<()> {
-        self.store(piece, bytes, None, true)
+    fn write_verified(&self, piece: u32, bytes: Bytes, proof: Proof) -> io::Result<()> {
+        self.store(piece, bytes, Some(proof))
     }
 }
 

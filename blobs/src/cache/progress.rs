@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use eagle_core::digest::Digest;
 use eagle_core::name::Repository;
-use eagle_core::piece::PieceHash;
 use tokio::time::Instant;
 
 /// Why a blob stopped arriving.
@@ -63,8 +62,6 @@ pub enum CommitError {
 /// What is stored with a blob.
 #[derive(Clone, Debug, Default)]
 pub struct Seal {
-    /// The hashes of all its pieces. `None`: those that were computed while it was written, if all were.
-    pub piece_hashes: Option<Arc<[PieceHash]>>,
     /// Its media type: manifests. One of more than 255 bytes is not stored.
     pub media_type: Option<String>,
     /// Repositories that have shown it to anybody.

@@ -1,7 +1,7 @@
 //! Which pieces of a staged blob are on disk, in a small file beside it, so that a killed process can go on.
 //!
-//! A header (32 bytes: `magic(8) size(8) piece_length(4) crc32(4) reserved(8)`) and one slot of 40 bytes for each piece:
-//! `crc32 of the piece(4) flags(4) SHA-1(20) reserved(8) crc32 of the slot(4)`. A slot is written after its piece and
+//! A header (32 bytes: `magic(8) size(8) piece_length(4) crc32(4) reserved(8)`) and one slot of 12 bytes for each piece:
+//! `crc32 of the piece(4) flags(4) crc32 of the slot(4)`. A slot is written after its piece and
 //! nothing is synced: what a slot says is believed only after the piece was read back and its checksum was right, so
 //! neither a torn slot nor a lost page can bring a wrong byte back.
 
@@ -10,16 +10,15 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use eagle_core::piece::{PieceHash, PieceLayout};
+use eagle_core::piece::PieceLayout;
 
 use super::trailer::take;
 
-const MAGIC: [u8; 8] = *b"EGLPART1";
+const MAGIC: [u8; 8] = *b"EGLPART2";
 const HEADER: usize = 32;
-const SLOT: usize = 40;
+const SLOT: usize = 12;
 const USED: u32 = 1;
 const PROVEN: u32 = 2;
-const HASHED: u32 = 4;
 
 /// What a slot claims of its piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +27,6 @@ pub(crate) struct Claim {
     pub(crate) check: u32,
     /// Whether the piece was checked against a hash that somebody vouches for.
     pub(crate) proven: bool,
-    /// Its SHA-1, if it was computed.
-    pub(crate) hash: Option<PieceHash>,
 }
 
 /// The file.
@@ -71,18 +68,15 @@ impl Sidecar {
     pub(crate) fn record(&self, piece: u32, claim: &Claim) -> io::Result<()> {
         let mut slot = Vec::with_capacity(SLOT);
         let proven = if claim.proven { PROVEN } else { 0 };
-        let hashed = if claim.hash.is_some() { HASHED } else { 0 };
         slot.extend_from_slice(&claim.check.to_le_bytes());
-        slot.extend_from_slice(&(USED | proven | hashed).to_le_bytes());
-        slot.extend_from_slice(&claim.hash.unwrap_or_default());
-        slot.extend_from_slice(&[0; 8]);
+        slot.extend_from_slice(&(USED | proven).to_le_bytes());
         slot.extend_from_slice(&crc32fast::hash(&slot).to_le_bytes());
         self.file.write_all_at(&slot, HEADER as u64 + u64::from(piece) * SLOT as u64)
     }
 
     /// All claims of a blob of `pieces` pieces. Slots that are missing or torn claim nothing.
     pub(crate) fn claims(&self, pieces: u32) -> io::Result<Vec<(u32, Claim)>> {
-        // At most 65,536 slots of 40 bytes: 2.6 MB.
+        // At most 65,536 slots of 12 bytes: 768 KiB.
         let mut bytes = vec![0; pieces as usize * SLOT];
         let length = read_up_to(&self.file, &mut bytes, HEADER as u64)?;
         let slots = bytes[..length].chunks_exact(SLOT);
@@ -97,11 +91,10 @@ pub(crate) fn most(pieces: u32) -> u64 {
 
 fn parse(slot: &[u8]) -> Option<Claim> {
     let flags = u32::from_le_bytes(take(slot, 4));
-    if flags & USED == 0 || u32::from_le_bytes(take(slot, 36)) != crc32fast::hash(&slot[..36]) {
+    if flags & USED == 0 || u32::from_le_bytes(take(slot, 8)) != crc32fast::hash(&slot[..8]) {
         return None;
     }
-    let hash = (flags & HASHED != 0).then(|| take(slot, 8));
-    Some(Claim { check: u32::from_le_bytes(take(slot, 0)), proven: flags & PROVEN != 0, hash })
+    Some(Claim { check: u32::from_le_bytes(take(slot, 0)), proven: flags & PROVEN != 0 })
 }
 
 fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -127,8 +120,8 @@ mod tests {
         let path = directory.path().join("x.map");
         let layout = PieceLayout::new(100_000, 16 * 1024).unwrap();
         let sidecar = Sidecar::create(&path, &layout).unwrap();
-        let first = Claim { check: 7, proven: true, hash: None };
-        let fifth = Claim { check: 8, proven: false, hash: Some([3; 20]) };
+        let first = Claim { check: 7, proven: true };
+        let fifth = Claim { check: 8, proven: false };
         sidecar.record(0, &first).unwrap();
         sidecar.record(4, &fifth).unwrap();
         let (again, same) = Sidecar::open(&path).unwrap();

@@ -17,7 +17,7 @@ use super::trailer::Trailer;
 /// Puts the file of a committed blob of `size` bytes into the cache in `directory`, as the next start will find it.
 pub fn blob(directory: &Path, digest: &Digest, size: u64) -> io::Result<()> {
     let layout = PieceLayout::for_size(size).map_err(io::Error::other)?;
-    let hashes = vec![[0; 20]; layout.pieces() as usize];
+    let hashes = vec![[0; 32]; layout.pieces() as usize];
     let trailer = Trailer {
         size,
         piece_length: layout.piece_length(),

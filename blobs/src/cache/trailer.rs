@@ -1,6 +1,6 @@
 //! What stands behind a blob's bytes in its file, so that one rename makes the blob and all that is known of it visible.
 //!
-//! `data | piece hashes (20 bytes each) | media type (UTF-8) | repositories (UTF-8, a line each) | footer (40 bytes)`,
+//! `data | piece hashes (32 bytes each) | media type (UTF-8) | repositories (UTF-8, a line each) | footer (40 bytes)`,
 //! numbers little endian. The footer is `magic(8) size(8) piece_length(4) hashes(4) media_type_length(4) crc32(4)
 //! repositories_length(4) reserved(4)`; the CRC covers everything before it but the data. Its length is known from the
 //! footer alone, so a reader needs two small reads. In a directory no repositories are written: there the index keeps
@@ -13,9 +13,11 @@ use std::os::unix::fs::FileExt as _;
 
 use eagle_core::piece::PieceHash;
 
-const MAGIC: [u8; 8] = *b"EGLBLOB1";
+const MAGIC: [u8; 8] = *b"EGLBLOB2";
 /// Bytes of the footer.
 pub(crate) const FOOTER: usize = 40;
+/// Bytes of a hash.
+const HASH: usize = size_of::<PieceHash>();
 /// Most hashes of a blob (`eagle_core::piece` accepts no more pieces).
 const MAX_HASHES: u32 = 65_536;
 /// Longest media type that is kept, bytes (RFC 6838: 127 for each half).
@@ -63,7 +65,7 @@ impl Footer {
         let parsed = Self {
             size: u64::from_le_bytes(take(footer, 8)),
             piece_length: number(16),
-            hashes: count as usize * 20,
+            hashes: count as usize * HASH,
             media_type: media_type as usize,
             repositories: repositories as usize,
             check: number(28),
@@ -99,7 +101,7 @@ impl Trailer {
         }
         let length = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
         let mut out =
-            Vec::with_capacity(self.hashes.len() * 20 + media_type.len() + repositories.len() + FOOTER);
+            Vec::with_capacity(self.hashes.len() * HASH + media_type.len() + repositories.len() + FOOTER);
         out.extend(self.hashes.iter().flatten());
         out.extend_from_slice(media_type);
         out.extend_from_slice(repositories.as_bytes());
@@ -142,7 +144,7 @@ impl Trailer {
         Ok(Self {
             size: footer.size,
             piece_length: footer.piece_length,
-            hashes: hashes.chunks_exact(20).map(|hash| take(hash, 0)).collect(),
+            hashes: hashes.chunks_exact(HASH).map(|hash| take(hash, 0)).collect(),
             media_type,
             repositories: text(repositories)?.lines().map(str::to_owned).collect(),
         })
@@ -151,7 +153,7 @@ impl Trailer {
 
 /// Bytes that a blob's trailer without repositories takes at most, for admission.
 pub(crate) fn most(pieces: u32) -> u64 {
-    u64::from(pieces) * 20 + (MAX_MEDIA_TYPE + FOOTER) as u64
+    u64::from(pieces) * HASH as u64 + (MAX_MEDIA_TYPE + FOOTER) as u64
 }
 
 fn invalid(what: &'static str) -> io::Error {
@@ -180,7 +182,7 @@ mod tests {
         let trailer = Trailer {
             size: 5,
             piece_length: 1 << 18,
-            hashes: vec![[7; 20], [9; 20]],
+            hashes: vec![[7; 32], [9; 32]],
             media_type: Some("application/json".into()),
             repositories: vec!["docker.io/library/nginx".into(), "ghcr.io/a/b".into()],
         };

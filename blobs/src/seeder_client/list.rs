@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use eagle_core::piece::{PieceHash, PieceLayout};
+use eagle_core::digest::Digest;
+use eagle_core::piece::{PieceHash, PieceLayout, may_end};
 use eagle_core::swarm_id::SwarmId;
 use eagle_core::wire::pieces::{Frame, FrameError};
 use futures::StreamExt as _;
@@ -34,6 +35,9 @@ pub enum ListError {
     /// More hashes than the blob has pieces.
     #[error("more hashes than pieces")]
     TooMany,
+    /// The last hash is not the blob's digest: they are the hashes of another blob.
+    #[error("the hashes are those of another blob")]
+    OtherBlob,
     /// A seal before the last hash.
     #[error("sealed before all hashes were sent")]
     TooEarly,
@@ -63,6 +67,7 @@ pub struct List {
     pub peer: Option<SocketAddr>,
     /// The v1 infohash under which foreign clients know the blob, if they do.
     pub infohash: Option<SwarmId>,
+    digest: Digest,
     frames: BoxStream<'static, Result<Bytes, SeederError>>,
     input: BytesMut,
     next: u32,
@@ -72,9 +77,9 @@ pub struct List {
 impl List {
     /// The list that begins with piece `from`.
     pub fn new(seeder: String, stream: PieceStream, from: u32) -> Self {
-        let PieceStream { layout, peer, infohash, frames, .. } = stream;
+        let PieceStream { digest, layout, peer, infohash, frames, .. } = stream;
         let (input, heard) = (BytesMut::new(), Instant::now());
-        Self { seeder, layout, peer, infohash, frames, input, next: from, heard }
+        Self { seeder, layout, peer, infohash, digest, frames, input, next: from, heard }
     }
 
     /// Waits for the next step. Cancel-safe: nothing is lost if the future is dropped.
@@ -108,6 +113,9 @@ impl List {
             }
             match Frame::decode(&mut self.input).map_err(ListError::Frame)? {
                 Some(Frame::Hash(hash)) if self.next < self.layout.pieces() => {
+                    if !may_end(self.layout, self.next, &hash, &self.digest) {
+                        return Err(ListError::OtherBlob);
+                    }
                     hashes.push(hash);
                     self.next += 1;
                 }
@@ -140,13 +148,20 @@ mod tests {
             .collect();
         let layout = PieceLayout::for_size(3 << 18).unwrap();
         let frames = futures::stream::iter(chunks).chain(futures::stream::pending()).boxed();
-        let stream = PieceStream { layout, peer: None, chain: None, infohash: None, frames };
+        let stream = PieceStream {
+            digest: Digest::from_bytes([2; 32]),
+            layout,
+            peer: None,
+            chain: None,
+            infohash: None,
+            frames,
+        };
         List::new("http://s".into(), stream, from)
     }
 
     #[tokio::test]
     async fn hashes_come_in_runs_and_the_seal_last() {
-        let hash = |n| Frame::Hash([n; 20]);
+        let hash = |n| Frame::Hash([n; 32]);
         let mut list = list(vec![vec![hash(0), Frame::Alive, hash(1)], vec![hash(2), Frame::Seal]], 0);
         assert!(matches!(list.next().await, Step::Hashes(0, hashes) if hashes.len() == 2));
         assert!(matches!(list.next().await, Step::Hashes(2, hashes) if hashes.len() == 1));
@@ -155,10 +170,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nonsense_and_silence_lose_the_list() {
-        let hash = Frame::Hash([0; 20]);
+        let hash = Frame::Hash([2; 32]);
         assert!(matches!(list(vec![vec![Frame::Seal]], 0).next().await, Step::Lost(_)));
         let mut long = list(vec![vec![hash.clone(), hash]], 2);
-        assert!(matches!(long.next().await, Step::Lost(_)));
+        assert!(matches!(long.next().await, Step::Lost(ListError::TooMany)));
+        let other = Frame::Hash([9; 32]);
+        assert!(matches!(list(vec![vec![other]], 2).next().await, Step::Lost(ListError::OtherBlob)));
         assert!(matches!(list(vec![], 0).next().await, Step::Lost(ListError::Silent)));
     }
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use eagle_core::digest::Digest;
 use eagle_core::name::Repository;
-use eagle_core::piece::{MIN_PIECE, PieceLayout, hash_piece};
+use eagle_core::piece::{MIN_PIECE, PieceLayout, hash_pieces};
 
 use super::{Extra, Staged, Store, StoreError};
 
@@ -100,7 +100,7 @@ pub async fn a_commit_is_atomic_and_verified(factory: &dyn Factory) {
         write_all(&*staged, &bytes, std::iter::once(piece)).await;
     }
     assert!(store.stat(&digest).await.unwrap().is_none(), "visible before the commit");
-    let hashes: Arc<[_]> = bytes.chunks(PIECE).map(hash_piece).collect();
+    let hashes: Arc<[_]> = hash_pieces(layout(&bytes), &bytes).into();
     let shown: Vec<Repository> = vec!["docker.io/library/nginx".parse().unwrap()];
     let extra = Extra {
         piece_hashes: Some(hashes.clone()),
@@ -167,7 +167,7 @@ pub async fn what_is_committed_survives_and_nothing_else(factory: &dyn Factory) 
     let store = factory.make(64 << 20).await;
     let (bytes, stopped) = (content(7, PIECE + 9), content(8, 40 * PIECE));
     let (digest, layout) = (Digest::of(&bytes), layout(&bytes));
-    let hashes: Arc<[_]> = bytes.chunks(PIECE).map(hash_piece).collect();
+    let hashes: Arc<[_]> = hash_pieces(layout, &bytes).into();
     let staged = store.stage(&digest, layout).await.unwrap();
     write_all(&*staged, &bytes, 0..2).await;
     let extra =

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use eagle_core::digest::Digest;
 use eagle_core::name::Repository;
-use eagle_core::piece::{PieceLayout, hash_piece};
+use eagle_core::piece::PieceLayout;
 use futures::TryStreamExt as _;
 
 use super::{Extra, Reader, Staged, Stat, Store, StoreError};
@@ -120,17 +120,14 @@ impl Staged for Filling {
             return Err(StoreError::Invalid("the bytes are not a piece of the blob"));
         }
         let partial = self.partial.clone();
-        let write = move || {
-            let hash = hash_piece(&bytes);
-            partial.store(piece, bytes, Some(hash), false)
-        };
-        let written = tokio::task::spawn_blocking(write).await;
+        let written = tokio::task::spawn_blocking(move || partial.store(piece, bytes, None)).await;
         written.map_err(|stopped| failed(io::Error::other(stopped)))?.map_err(failed)
     }
 
     async fn commit(self: Box<Self>, extra: Extra) -> Result<(), StoreError> {
-        let Extra { piece_hashes, media_type, repositories } = extra;
-        let seal = Seal { piece_hashes, media_type, repositories };
+        // The piece hashes were computed on the way.
+        let Extra { piece_hashes: _, media_type, repositories } = extra;
+        let seal = Seal { media_type, repositories };
         match self.partial.commit(seal).await {
             Ok(_) => Ok(()),
             Err(CommitError::Incomplete(missing)) => Err(StoreError::Incomplete(missing)),

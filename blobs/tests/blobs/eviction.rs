@@ -270,9 +270,10 @@ async fn a_full_disk_fails_the_blob_and_nothing_else() {
     let partial = large.stage(&cache).await;
     std::fs::write(directory.path().join("foreign"), vec![1; 8 * PIECE]).unwrap();
     let writing = partial.clone();
-    let pieces: Vec<_> = (0..6).map(|piece| (piece, large.piece(piece))).collect();
+    let pieces: Vec<_> = (0..6).map(|piece| (piece, large.piece(piece), large.proof(piece))).collect();
     let failed = tokio::task::spawn_blocking(move || {
-        pieces.into_iter().find_map(|(piece, bytes)| writing.write_verified(piece, bytes).err())
+        let write = |(piece, bytes, proof)| writing.write_verified(piece, bytes, proof).err();
+        pieces.into_iter().find_map(write)
     });
     let error = failed.await.unwrap().expect("the disk is full");
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);

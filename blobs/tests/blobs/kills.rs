@@ -184,7 +184,7 @@ async fn stream(partial: &Arc<Partial>, sample: &Sample, number: usize) {
     let mut writer = Writer::new(partial.clone(), from as u64, None);
     for at in (from..sample.bytes.len()).step_by(64 << 10) {
         let end = (at + (64 << 10)).min(sample.bytes.len());
-        for (piece, _) in writer.push(sample.bytes.slice(at..end)).await.unwrap() {
+        for piece in writer.push(sample.bytes.slice(at..end)).await.unwrap() {
             Report::Piece(number, piece).say();
         }
     }

@@ -50,7 +50,7 @@ async fn ingest_and_read() {
         let partial = sample.stage(&world.cache).await;
         let list = sample.hashes();
         let known = (hashes == "known").then(|| {
-            let of = move |piece: u32| list.get(piece as usize).copied();
+            let of = move |piece: u32| eagle_core::piece::Proof::by(&list, piece);
             std::sync::Arc::new(of) as eagle_blobs::writer::KnownHashes
         });
         let reader = tokio::spawn(read_all(partial.clone(), SIZE));

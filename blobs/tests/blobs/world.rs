@@ -8,7 +8,7 @@ use eagle_blobs::cache::{Blob, Cache, Partial, Seal};
 use eagle_blobs::store::conformance::content;
 use eagle_core::config::section;
 use eagle_core::digest::Digest;
-use eagle_core::piece::{PieceHash, PieceLayout, hash_piece};
+use eagle_core::piece::{PieceHash, PieceLayout, Proof, hash_pieces};
 use eagle_core::size::ByteSize;
 use futures::{StreamExt as _, pin_mut};
 use std::sync::Arc;
@@ -72,13 +72,14 @@ pub(crate) struct Sample {
     pub(crate) bytes: Bytes,
     pub(crate) digest: Digest,
     pub(crate) layout: PieceLayout,
+    hashes: Vec<PieceHash>,
 }
 
 impl Sample {
     pub(crate) fn new(seed: u64, length: usize) -> Self {
         let bytes = content(seed, length);
         let layout = PieceLayout::for_size(length as u64).unwrap();
-        Self { digest: Digest::of(&bytes), layout, bytes }
+        Self { digest: Digest::of(&bytes), layout, hashes: hash_pieces(layout, &bytes), bytes }
     }
 
     pub(crate) fn piece(&self, piece: u32) -> Bytes {
@@ -87,7 +88,11 @@ impl Sample {
     }
 
     pub(crate) fn hashes(&self) -> Vec<PieceHash> {
-        (0..self.layout.pieces()).map(|piece| hash_piece(&self.piece(piece))).collect()
+        self.hashes.clone()
+    }
+
+    pub(crate) fn proof(&self, piece: u32) -> Proof {
+        Proof::by(&self.hashes, piece).unwrap()
     }
 
     pub(crate) async fn stage(&self, cache: &Cache) -> Arc<Partial> {
@@ -106,8 +111,11 @@ impl Sample {
     /// Gives one piece as the swarm does.
     pub(crate) async fn give(&self, partial: &Arc<Partial>, piece: u32) {
         use eagle_core::ports::Pieces as _;
-        let (partial, bytes) = (partial.clone(), self.piece(piece));
-        tokio::task::spawn_blocking(move || partial.write_verified(piece, bytes)).await.unwrap().unwrap();
+        let (partial, bytes, proof) = (partial.clone(), self.piece(piece), self.proof(piece));
+        tokio::task::spawn_blocking(move || partial.write_verified(piece, bytes, proof))
+            .await
+            .unwrap()
+            .unwrap();
     }
 }
 

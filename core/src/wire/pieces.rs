@@ -6,7 +6,7 @@
 //!
 //! | byte | payload | meaning |
 //! |---|---|---|
-//! | 1 | 20 bytes | SHA-1 of the next piece |
+//! | 1 | 32 bytes | hash of the next piece ([`crate::piece::PieceHash`]) |
 //! | 2 | – | seal: all hashes sent, the whole blob is right |
 //! | 3 | u16 length (big endian), UTF-8 text | the ingest failed, and why; nothing follows |
 //! | 4 | – | still here: sent when nothing else was for a while |
@@ -77,9 +77,9 @@ impl Frame {
     pub fn decode(input: &mut BytesMut) -> Result<Option<Self>, FrameError> {
         let Some(kind) = input.first().copied() else { return Ok(None) };
         match kind {
-            1 if input.len() > 20 => {
+            1 if input.len() > size_of::<PieceHash>() => {
                 input.advance(1);
-                let mut hash = [0; 20];
+                let mut hash = PieceHash::default();
                 input.copy_to_slice(&mut hash);
                 Ok(Some(Self::Hash(hash)))
             }
@@ -124,7 +124,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn frames_survive_any_cut(hash in any::<[u8; 20]>(), reason in ".{0,60}", cut in 0_usize..60) {
+        fn frames_survive_any_cut(hash in any::<[u8; 32]>(), reason in ".{0,60}", cut in 0_usize..60) {
             let frames = [Frame::Hash(hash), Frame::Alive, Frame::Failed(reason), Frame::Seal];
             let mut whole = BytesMut::new();
             for frame in &frames { frame.encode(&mut whole); }

@@ -12,6 +12,7 @@ use super::network::Namespace;
 use super::place::Place;
 use super::process::{Output, Process, enter};
 use super::software::Software;
+use super::transfer;
 use crate::wait::{until, wait};
 use ::eagle::demo::image::Made;
 
@@ -30,7 +31,8 @@ pub struct Containerd {
     directory: PathBuf,
     content: Content,
     cri: Cri,
-    ctr: PathBuf,
+    // None: it fetches by itself.
+    ctr: Option<PathBuf>,
 }
 
 /// How a pull goes about it.
@@ -38,7 +40,7 @@ pub struct Containerd {
 pub enum Way {
     /// By CRI, as the kubelet does: fetch and unpack.
     Cri,
-    /// Fetch alone, by `ctr content fetch`.
+    /// Fetch alone: by the transfer service, which CRI uses too; by `ctr content fetch` where there is none, before 2.0.
     FetchOnly,
 }
 
@@ -81,7 +83,8 @@ impl Containerd {
         })
         .await?;
         let content = Content::of(&directory.join("data"));
-        Ok(Self { process, namespace, directory, content, cri, ctr: software.ctr() })
+        let ctr = (software.release().major < 2).then(|| software.ctr());
+        Ok(Self { process, namespace, directory, content, cri, ctr })
     }
 
     /// Its process.
@@ -140,8 +143,11 @@ impl Containerd {
     }
 
     async fn fetch(&self, image: &str) -> anyhow::Result<()> {
+        let Some(ctr) = &self.ctr else {
+            return transfer::fetch(self.cri.channel(), image, &self.directory.join("certs.d")).await;
+        };
         let mut command = tokio::process::Command::from(enter(&self.namespace));
-        command.arg(&self.ctr).arg("--address").arg(self.directory.join("c.sock"));
+        command.arg(ctr).arg("--address").arg(self.directory.join("c.sock"));
         command.args(["--namespace", "k8s.io", "content", "fetch", "--hosts-dir"]);
         command.arg(self.directory.join("certs.d")).args(["--platform", "linux/amd64", image]);
         let output = command.kill_on_drop(true).output().await.context("cannot start ctr")?;

@@ -93,6 +93,11 @@ impl Cri {
         Ok(Self { channel: endpoint.connect_with_connector(connect).await? })
     }
 
+    /// The connection to the runtime, which has other services besides.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     /// Pulls `image`; the id that the runtime gave it.
     pub async fn pull(&self, image: &str, login: Option<Login>) -> anyhow::Result<String> {
         let request = PullImageRequest { image: spec(image), auth: login };

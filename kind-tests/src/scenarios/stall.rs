@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use eagle_core::piece::hash_piece;
+use eagle_core::digest::Digest;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::task::AbortOnDropHandle;
@@ -131,7 +131,7 @@ fn used() -> Duration {
 fn share() -> f64 {
     let (began, before, bytes) = (Instant::now(), used(), [0; 16 << 10]);
     loop {
-        std::hint::black_box(hash_piece(&bytes));
+        std::hint::black_box(Digest::of(&bytes));
         let got = used().saturating_sub(before);
         if got >= WORK {
             return (got.as_secs_f64() / began.elapsed().as_secs_f64()).min(1.0);

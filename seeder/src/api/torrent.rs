@@ -1,8 +1,8 @@
 //! `GET /v1/blobs/{digest}/torrent?ns=REGISTRY&repository=NAME`: the `.torrent` file with which any BitTorrent client can
 //! take part in a blob's swarm.
 //!
-//! There is none before the blob is whole and right. Who asks earlier waits for at most [`PATIENCE`], and is then told how
-//! far it is. From the first answer on the blob is served under the standard infohash as well, announced to the trackers,
+//! There is none before the blob is whole and right, and read once more for its pieces' SHA-1. Who asks earlier waits for at
+//! most [`PATIENCE`] each, and is then told how far it is. From the first answer on the blob is served under the standard infohash as well, announced to the trackers,
 //! and named so to agents that ask for its piece hashes from then on ([`eagle_core::wire::pieces::INFOHASH_HEADER`]).
 
 use std::time::Duration;
@@ -41,8 +41,10 @@ async fn answer(api: &Api, digest: &str, query: &str, headers: &HeaderMap) -> Re
         let far = format!("the blob is still arriving, {known} of {pieces} pieces are here: ask again later");
         return Err(Refusal::unavailable(far));
     }
-    let torrent = api.ingests.publish(&digest, &open);
-    let torrent = torrent.map_err(|error| Refusal::unavailable(eagle_runtime::chain::chain(&error)))?;
+    let publish = tokio::time::timeout(PATIENCE, api.ingests.publish(&digest, &open)).await;
+    let late = |_| Refusal::unavailable("the blob's pieces are still being hashed: ask again later".into());
+    let torrent =
+        publish.map_err(late)?.map_err(|error| Refusal::unavailable(eagle_runtime::chain::chain(&error)))?;
     file(api, &digest, &torrent)
 }
 

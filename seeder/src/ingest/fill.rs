@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use eagle_blobs::store::{Reader, StoreError};
 use eagle_blobs::writer::{KnownHashes, Writer, WriterError};
-use eagle_core::piece::PieceLayout;
+use eagle_core::piece::{PieceLayout, Proof};
 use futures::StreamExt as _;
 
 use super::pull::{Pull, PullError};
@@ -71,10 +71,9 @@ impl Pull {
     }
 
     async fn fill_from(&mut self, kept: &dyn Reader) -> Result<(), FillError> {
-        let from = self.resume().await.map_err(FillError::Pull)?;
+        let from = self.resume();
         let known = kept.extra().piece_hashes.clone();
-        let known =
-            known.map(|hashes| -> KnownHashes { Arc::new(move |piece| hashes.get(piece as usize).copied()) });
+        let known = known.map(|hashes| -> KnownHashes { Arc::new(move |piece| Proof::by(&hashes, piece)) });
         let mut writer = Writer::new(self.partial.clone(), from, known);
         let reads = ranges(self.partial.layout(), from).map(|range| kept.read(range));
         let mut reads = futures::stream::iter(reads).buffered(AHEAD);

@@ -1,14 +1,13 @@
 //! The growing list of a blob's piece hashes, and the stream of it that agents read.
 //!
-//! Hashes are added as pieces are ingested, in any order; what is shown is always the part without a gap. The list is
-//! sealed once the SHA-256 of the whole blob was right, never before.
+//! Hashes are added in order, each of them what the SHA-256 of the blob has come to behind its piece. The list is sealed once
+//! the last of them was the blob's digest, never before.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use eagle_blobs::cache::Blob;
-use eagle_core::piece::{PieceHash, PieceLayout, hash_piece};
+use eagle_core::piece::{PieceHash, PieceLayout};
 use eagle_core::wire::pieces::Frame;
 use futures::Stream;
 use parking_lot::Mutex;
@@ -16,7 +15,7 @@ use tokio::sync::watch;
 
 /// An idle stream says that it is still there this often: a quarter of the time after which an agent doubts it.
 const ALIVE: Duration = Duration::from_millis(500);
-/// Hashes sent in one write at most: 512 × 21 bytes, about 10 KiB.
+/// Hashes sent in one write at most: 512 × 33 bytes, about 16 KiB.
 const BATCH: usize = 512;
 
 /// How a list ended.
@@ -36,28 +35,21 @@ pub struct PieceList {
 }
 
 struct State {
-    known: Vec<Option<PieceHash>>,
-    without_gap: usize,
+    known: Vec<PieceHash>,
     end: Option<End>,
 }
 
 impl PieceList {
     /// A list that knows nothing yet.
     pub fn new(layout: PieceLayout) -> Self {
-        let known = vec![None; layout.pieces() as usize];
-        Self {
-            layout,
-            state: Mutex::new(State { known, without_gap: 0, end: None }),
-            changed: watch::Sender::new(()),
-        }
+        let known = Vec::with_capacity(layout.pieces() as usize);
+        Self { layout, state: Mutex::new(State { known, end: None }), changed: watch::Sender::new(()) }
     }
 
     /// The whole list of a blob that is stored.
     pub fn sealed(layout: PieceLayout, hashes: &[PieceHash]) -> Self {
         let list = Self::new(layout);
-        for (piece, hash) in (0_u32..).zip(hashes) {
-            list.push(piece, *hash);
-        }
+        list.push(0, hashes);
         list.finish(End::Sealed);
         list
     }
@@ -67,15 +59,13 @@ impl PieceList {
         self.layout
     }
 
-    /// Adds the hash of `piece`.
-    pub fn push(&self, piece: u32, hash: PieceHash) {
+    /// Adds the hashes of the pieces from `first` on. Those that are known already are skipped; behind a gap none is taken.
+    pub fn push(&self, first: u32, hashes: &[PieceHash]) {
         let mut state = self.state.lock();
-        if let Some(slot) = state.known.get_mut(piece as usize) {
-            *slot = Some(hash);
-        }
-        while state.known.get(state.without_gap).is_some_and(Option::is_some) {
-            state.without_gap += 1;
-        }
+        let known = state.known.len();
+        let Some(skip) = known.checked_sub(first as usize) else { return };
+        let room = self.layout.pieces() as usize - known;
+        state.known.extend(hashes.iter().skip(skip).take(room));
         drop(state);
         self.changed.send_replace(());
     }
@@ -105,19 +95,9 @@ impl PieceList {
         }
     }
 
-    /// How many hashes are known without a gap.
+    /// How many hashes are known.
     pub fn known(&self) -> usize {
-        self.state.lock().without_gap
-    }
-
-    /// The hash of `piece`, if it is known.
-    pub fn hash_of(&self, piece: u32) -> Option<PieceHash> {
-        self.state.lock().known.get(piece as usize).copied().flatten()
-    }
-
-    /// All hashes, once every one is known.
-    pub fn all(&self) -> Option<Vec<PieceHash>> {
-        self.state.lock().known.iter().copied().collect()
+        self.state.lock().known.len()
     }
 
     /// The stream of frames that begins with piece `from`, as [`eagle_core::wire::pieces`] describes it.
@@ -147,13 +127,14 @@ impl PieceList {
 
     fn frames_now(&self, next: usize) -> (Bytes, usize, bool) {
         let state = self.state.lock();
-        let until = state.without_gap.min(next.saturating_add(BATCH));
+        let pieces = self.layout.pieces() as usize;
+        let until = state.known.len().min(next.saturating_add(BATCH));
         let mut out = BytesMut::new();
-        for hash in state.known.get(next..until).unwrap_or_default().iter().flatten() {
+        for hash in state.known.get(next..until).unwrap_or_default() {
             Frame::Hash(*hash).encode(&mut out);
         }
         let ended = match &state.end {
-            Some(End::Sealed) if until == state.known.len() || next >= state.known.len() => {
+            Some(End::Sealed) if until == pieces || next >= pieces => {
                 Frame::Seal.encode(&mut out);
                 true
             }
@@ -165,18 +146,6 @@ impl PieceList {
         };
         (out.freeze(), until.saturating_sub(next), ended)
     }
-}
-
-/// The piece hashes of a blob that was stored without them.
-pub(super) fn hash_all(blob: &Blob, layout: PieceLayout) -> std::io::Result<Vec<PieceHash>> {
-    let mut buffer = vec![0; layout.piece_length() as usize];
-    (0..layout.pieces())
-        .map(|piece| {
-            let bytes = &mut buffer[..layout.length_of(piece) as usize];
-            blob.read(layout.range_of(piece).start, bytes)?;
-            Ok(hash_piece(bytes))
-        })
-        .collect()
 }
 
 #[cfg(test)]
@@ -202,14 +171,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn shows_only_the_part_without_a_gap() {
+    async fn hashes_come_in_order_and_once() {
         let list = three_pieces();
-        list.push(2, [2; 20]);
-        list.push(0, [0; 20]);
-        assert_eq!(read(&list, 0, 1).await, [Frame::Hash([0; 20])]);
-        list.push(1, [1; 20]);
+        list.push(2, &[[2; 32]]);
+        list.push(0, &[[0; 32]]);
+        assert_eq!(read(&list, 0, 1).await, [Frame::Hash([0; 32])]);
+        list.push(0, &[[9; 32], [1; 32]]);
+        list.push(2, &[[2; 32], [3; 32]]);
         list.finish(End::Sealed);
-        assert_eq!(read(&list, 1, 9).await, [Frame::Hash([1; 20]), Frame::Hash([2; 20]), Frame::Seal]);
+        assert_eq!(list.known(), 3);
+        assert_eq!(read(&list, 1, 9).await, [Frame::Hash([1; 32]), Frame::Hash([2; 32]), Frame::Seal]);
         assert_eq!(read(&list, 3, 9).await, [Frame::Seal]);
         assert_eq!(read(&list, u32::MAX, 9).await, [Frame::Seal]);
     }
@@ -222,7 +193,7 @@ mod tests {
             async move { read(&list, 0, 2).await }
         });
         tokio::task::yield_now().await;
-        list.push(0, [7; 20]);
+        list.push(0, &[[7; 32]]);
         list.finish(End::Failed("gone".into()));
         let seen = reader.await.unwrap();
         assert_eq!(seen.last(), Some(&Frame::Failed("gone".into())));

@@ -9,7 +9,7 @@ use eagle_blobs::cache::{CommitError, Partial};
 use eagle_blobs::seeder_client::{SeederClient, SeederError};
 use eagle_blobs::writer::{KnownHashes, Writer, WriterError};
 use eagle_core::name::Repository;
-use eagle_core::piece::PieceHash;
+use eagle_core::piece::{PieceHash, Proof};
 use eagle_swarm::HostLimits;
 use futures::StreamExt as _;
 use parking_lot::Mutex;
@@ -64,7 +64,7 @@ pub(super) async fn pour(
     if stream.size != layout.size() {
         return Err(PourError::Size(stream.size));
     }
-    let vouched: KnownHashes = Arc::new(move |piece| hashes.lock().get(piece as usize).copied());
+    let vouched: KnownHashes = Arc::new(move |piece| Proof::by(&hashes.lock(), piece));
     let mut writer = Writer::new(partial.clone(), from, Some(vouched));
     while writer.position() < until {
         let chunk = tokio::time::timeout(QUIET, stream.bytes.next()).await.map_err(|_| PourError::Quiet)?;
@@ -75,7 +75,7 @@ pub(super) async fn pour(
         limits.take_down(open.taker(), chunk.len()).await;
         metrics.relayed_bytes.inc_by(chunk.len() as u64);
         let shown = writer.push(chunk).await.map_err(PourError::Write)?;
-        for (piece, _) in shown {
+        for piece in shown {
             open.swarm.piece_ready(piece);
         }
     }

@@ -140,15 +140,14 @@ impl Pull {
     }
 
     /// What an earlier try has left need not come again: it is offered, and the first byte that is missing said.
-    pub(super) async fn resume(&mut self) -> Result<u64, PullError> {
-        self.partial.hash_present().await.map_err(PullError::Commit)?;
+    pub(super) fn resume(&mut self) -> u64 {
         self.offer();
         let layout = self.partial.layout();
-        Ok(self.partial.first_missing(0).map_or(layout.size(), |piece| layout.range_of(piece).start))
+        self.partial.first_missing(0).map_or(layout.size(), |piece| layout.range_of(piece).start)
     }
 
     async fn take_from_origin(&mut self, body: Option<BlobBody>, mut turn: Turn) -> Result<(), PullError> {
-        let (size, from) = (self.partial.layout().size(), self.resume().await?);
+        let (size, from) = (self.partial.layout().size(), self.resume());
         let mut writer = Writer::new(self.partial.clone(), from, None);
         let (mut body, mut failures, mut last_byte) = (body.filter(|_| from == 0), 0, Instant::now());
         while writer.position() < size {
@@ -229,12 +228,8 @@ impl Pull {
 
     /// Shows agents and the swarm the pieces that have become readable.
     pub(super) fn offer(&mut self) {
-        while self.partial.is_verified(self.offered)
-            // What another seeder has brought was checked against the list.
-            && let Some(hash) =
-                self.partial.hash_of(self.offered).or_else(|| self.open.list.hash_of(self.offered))
-        {
-            self.open.list.push(self.offered, hash);
+        while let Some(hash) = self.partial.hash_of(self.offered) {
+            self.open.list.push(self.offered, &[hash]);
             self.open.swarm.push_hashes(self.offered, &[hash]);
             self.open.swarm.piece_ready(self.offered);
             self.offered += 1;
@@ -246,8 +241,7 @@ impl Pull {
         // The last piece is withheld until the SHA-256 of the whole was right: only now is it shown.
         self.offer();
         self.open.list.finish(End::Sealed);
-        let piece_hashes = self.open.list.all().map(Into::into);
-        let seal = Seal { piece_hashes, repositories: vec![self.repository.clone()], ..Seal::default() };
+        let seal = Seal { repositories: vec![self.repository.clone()], ..Seal::default() };
         whole.commit(seal).await.map_err(PullError::Commit)?;
         Ok(())
     }

@@ -203,9 +203,7 @@ impl Relay {
         }
         drop(known);
         self.open.swarm.push_hashes(first, hashes);
-        for (piece, hash) in (first..).zip(hashes) {
-            self.open.list.push(piece, *hash);
-        }
+        self.open.list.push(first, hashes);
         if self.is_small() && self.pouring.is_none() {
             self.pour();
         }
@@ -324,11 +322,7 @@ impl Relay {
     }
 
     async fn commit(&mut self) -> Result<Outcome, RelayError> {
-        let hashes = self.hashes.lock().clone();
-        let all = hashes.len() == self.partial.layout().pieces() as usize;
-        let piece_hashes = all.then(|| hashes.into());
-        let repositories = vec![self.repository.clone()];
-        let seal = Seal { piece_hashes, repositories, ..Seal::default() };
+        let seal = Seal { repositories: vec![self.repository.clone()], ..Seal::default() };
         self.partial.commit(seal).await.map_err(RelayError::Commit)?;
         // Also what an earlier try had left. One that believes that something is missing would keep its peers.
         self.open.swarm.all_ready();

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
-use eagle_core::piece::PieceHash;
+use eagle_core::piece::{PieceHash, Proof};
 use eagle_core::ports::Pieces;
 use eagle_core::swarm_id::{PeerId, SwarmId};
 use parking_lot::{Mutex, RwLock};
@@ -188,8 +188,8 @@ impl State {
         self.left.is_cancelled()
     }
 
-    pub(crate) fn hash_of(&self, piece: u32) -> Option<PieceHash> {
-        self.hashes.read().get(piece as usize).copied()
+    pub(crate) fn proof_of(&self, piece: u32) -> Option<Proof> {
+        Proof::by(&self.hashes.read(), piece)
     }
 
     pub(crate) fn push_hashes(&self, first: u32, hashes: &[PieceHash]) {

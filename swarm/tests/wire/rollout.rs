@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use eagle_core::piece::Proof;
 use eagle_core::ports::Pieces;
 use eagle_core::swarm_id::SwarmId;
 use eagle_core::wire::announce::Role;
@@ -18,7 +19,8 @@ pub(crate) fn ingest(seeder: &Member, agents: &[Member], blob: &[u8], pieces: st
     for piece in pieces {
         let range = layout(blob).range_of(piece);
         let bytes = &blob[usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap()];
-        seeder.pieces.write_verified(piece, Bytes::copy_from_slice(bytes)).unwrap();
+        let proof = Proof::by(&hashes, piece).unwrap();
+        seeder.pieces.write_verified(piece, Bytes::copy_from_slice(bytes), proof).unwrap();
         let hash = [hashes[piece as usize]];
         seeder.swarm.push_hashes(piece, &hash);
         seeder.swarm.piece_ready(piece);
@@ -102,7 +104,8 @@ async fn pieces_from_elsewhere_are_passed_on() {
     for piece in 0..layout(&blob).pieces() {
         let range = layout(&blob).range_of(piece);
         let bytes = &blob[usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap()];
-        one.pieces.write_verified(piece, Bytes::copy_from_slice(bytes)).unwrap();
+        let proof = Proof::by(&MemoryPieces::hashes(layout(&blob), &blob), piece).unwrap();
+        one.pieces.write_verified(piece, Bytes::copy_from_slice(bytes), proof).unwrap();
         one.swarm.piece_ready(piece);
     }
     two.complete().await;

@@ -1,56 +1,59 @@
-//! Reading back what is on disk: the SHA-256 of the whole, piece hashes, and what a piece map claims.
+//! Reading back what is on disk: for the SHA-256 of the whole where nobody has proven a piece, and what a piece map claims.
 //!
 //! All of it blocks for the disk and runs on threads that may.
 
-use std::io;
 use std::sync::Arc;
 
 use eagle_core::digest::Digest;
 use eagle_core::piece::hash_piece;
 
 use super::Partial;
-use crate::cache::progress::{CommitError, Failure, Phase};
+use crate::cache::filling::Voucher;
+use crate::cache::progress::{Failure, Phase};
 use crate::cache::sidecar::Claim;
 
 impl Partial {
-    /// Takes the SHA-256 of the pieces that are there in order, and decides at the end.
+    /// Takes the SHA-256 of the pieces that are there in order and were not proven, and decides at the end.
     pub(super) fn hash_on(&self) {
         // A piece has 4 MiB at most.
         let mut buffer = Vec::new();
-        let mut hasher = self.hasher.lock();
         loop {
-            let next = {
+            let (piece, before) = {
                 let mut state = self.state.lock();
-                let next = state.filling.next_to_hash().filter(|_| state.failure.is_none());
-                state.hashing = next.is_some();
-                next
+                match state.filling.next_to_hash().filter(|_| state.failure.is_none()) {
+                    Some(next) => next,
+                    None => {
+                        state.hashing = false;
+                        let digest = state.filling.digest().filter(|_| state.failure.is_none());
+                        drop(state);
+                        return digest.into_iter().for_each(|found| self.decide(found));
+                    }
+                }
             };
-            let Some(piece) = next else { return };
-            if let Some(bytes) = self.recent(piece) {
-                hasher.update(&bytes);
+            let hash = if let Some(bytes) = self.recent(piece) {
+                hash_piece(self.layout, piece, &before, &bytes)
             } else {
                 buffer.resize(self.layout.length_of(piece) as usize, 0);
                 if let Err(error) = self.read(self.layout.range_of(piece).start, &mut buffer) {
                     self.end(Failure::Io(Arc::new(error)));
                     return;
                 }
-                hasher.update(&buffer);
-            }
-            if self.state.lock().filling.hashed_one() {
-                let found = std::mem::take(&mut *hasher).finish();
-                return self.decide(found);
-            }
+                hash_piece(self.layout, piece, &before, &buffer)
+            };
+            self.state.lock().filling.hashed(hash);
+            // It is news to whoever passes hashes on.
+            self.show(|_| ());
         }
     }
 
-    fn decide(&self, found: Digest) {
+    /// The whole has been hashed.
+    pub(super) fn decide(&self, found: Digest) {
         if found != self.digest {
             tracing::warn!(digest = %self.digest, %found, "a blob arrived wrong: thrown away");
             self.end(Failure::WrongDigest(found));
             return;
         }
         let mut state = self.state.lock();
-        state.hashing = false;
         if state.failure.is_none() {
             state.filling.found_right();
             self.show_verified(&state);
@@ -65,7 +68,7 @@ impl Partial {
             buffer.resize(self.layout.length_of(piece) as usize, 0);
             match self.read(self.layout.range_of(piece).start, &mut buffer) {
                 Ok(()) if crc32fast::hash(&buffer) == claim.check => {
-                    self.insert(piece, claim.hash, claim.proven);
+                    self.insert(piece, if claim.proven { Voucher::Earlier } else { Voucher::Nobody });
                 }
                 Ok(()) => tracing::debug!(digest = %self.digest, piece, "a piece was torn by a crash"),
                 Err(error) => {
@@ -73,32 +76,5 @@ impl Partial {
                 }
             }
         }
-    }
-
-    /// Computes the SHA-1 of every piece that is on disk and whose hash is not known: after a resume, or where the swarm
-    /// brought pieces. On a thread that may block.
-    pub async fn hash_present(&self) -> Result<(), CommitError> {
-        let Some(me) = self.me.upgrade() else { return Ok(()) };
-        let work = move || -> io::Result<()> {
-            let mut buffer = Vec::new();
-            for piece in 0..me.layout.pieces() {
-                let state = me.state.lock();
-                if !state.filling.has(piece) || state.filling.knows_hash(piece) {
-                    continue;
-                }
-                drop(state);
-                buffer.resize(me.layout.length_of(piece) as usize, 0);
-                me.read(me.layout.range_of(piece).start, &mut buffer)?;
-                me.state.lock().filling.set_hash(piece, hash_piece(&buffer));
-            }
-            Ok(())
-        };
-        let done = self.shared.runtime.spawn_blocking(work).await;
-        let error = match done {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => error,
-            Err(stopped) => io::Error::other(stopped),
-        };
-        Err(CommitError::Failed(Failure::Io(Arc::new(error))))
     }
 }

@@ -57,12 +57,10 @@ impl Partial {
     }
 
     fn publish(&self, seal: Seal) -> io::Result<Arc<Blob>> {
-        let known = || self.state.lock().filling.all_hashes();
-        let given = seal.piece_hashes.filter(|hashes| hashes.len() == self.layout.pieces() as usize);
         let trailer = Trailer {
             size: self.layout.size(),
             piece_length: self.layout.piece_length(),
-            hashes: given.map(|hashes| hashes.to_vec()).or_else(known).unwrap_or_default(),
+            hashes: self.state.lock().filling.hashes().to_vec(),
             media_type: seal.media_type.filter(|text| text.len() <= MAX_MEDIA_TYPE),
             repositories: Vec::new(),
         };
