@@ -11,8 +11,9 @@ pub use hash::{PieceHash, Proof, START, hash_piece, hash_pieces, may_end};
 
 /// The unit of a request on the wire, bytes (BEP 3 practice: 16 KiB).
 pub const BLOCK: u32 = 16 * 1024;
-/// The shortest piece Eagle makes, bytes.
-pub const MIN_PIECE: u32 = 256 * 1024;
+/// The shortest piece Eagle makes, bytes: the last node is later than the seeder by some one and a half times as many pieces
+/// as there are nodes, and each piece costs everybody the same, however long it is (ADR 21).
+pub const MIN_PIECE: u32 = 128 * 1024;
 /// The longest piece Eagle makes, bytes; also the largest that it accepts from a seeder, which bounds a piece buffer.
 pub const MAX_PIECE: u32 = 4 * 1024 * 1024;
 /// The largest blob that Eagle carries, bytes (64 Gi): 16,384 pieces of [`MAX_PIECE`], a hash list of 512 KiB.
@@ -218,7 +219,8 @@ mod tests {
     fn piece_length_follows_the_rule() {
         let length = |size| PieceLayout::for_size(size).unwrap().piece_length();
         assert_eq!(length(1), MIN_PIECE);
-        assert_eq!(length(64 << 20), 256 << 10);
+        assert_eq!(length(64 << 20), 128 << 10);
+        assert_eq!(length(128 << 20), 128 << 10);
         assert_eq!(length(256 << 20), 256 << 10);
         assert_eq!(length((256 << 20) + 1), 512 << 10);
         assert_eq!(length(1 << 30), 1 << 20);

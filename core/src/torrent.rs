@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn the_file_is_what_bep_3_says_byte_for_byte() {
-        let (digest, layout) = (Digest::of(b"x"), PieceLayout::for_size((256 << 10) + 5).unwrap());
+        let (digest, layout) = (Digest::of(b"x"), PieceLayout::new((256 << 10) + 5, 256 << 10).unwrap());
         let torrent = Torrent::new(&digest, layout, &[[b'a'; 20], [b'b'; 20]]).unwrap();
         let info = format!(
             "d6:lengthi262149e4:name64:{}12:piece lengthi262144e6:pieces40:{}{}7:privatei1ee",
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_list_that_is_not_whole_is_no_torrent() {
-        let layout = PieceLayout::for_size(3 << 18).unwrap();
+        let layout = PieceLayout::new(3 << 18, 1 << 18).unwrap();
         let torrent = Torrent::new(&Digest::of(b"x"), layout, &[[0; 20]; 2]);
         assert!(matches!(torrent, Err(TorrentError::Hashes { known: 2, pieces: 3 })));
     }

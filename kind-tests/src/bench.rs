@@ -11,6 +11,8 @@ use eagle_core::config::section::Grants;
 use eagle_core::size::Rate;
 use futures::future::join_all;
 
+use memory::Used;
+
 use crate::fleet::Image;
 use crate::netns::containerd::{Pulled, Way};
 use crate::netns::site::{Settings, Site};
@@ -19,6 +21,7 @@ use crate::say;
 
 mod cpu;
 mod ingest;
+mod memory;
 mod pair;
 mod rollout;
 mod seeder;
@@ -44,12 +47,15 @@ struct Args {
     /// How many nodes there are
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=64))]
     nodes: u8,
-    /// The link of every node, of the seeder and of the tracker, each way
+    /// The link of every node, of the tracker and of the seeder, each way
     #[arg(long, default_value = "200mbit")]
     link: Rate,
     /// The registry's link, each way
     #[arg(long, default_value = "200mbit")]
     origin_link: Rate,
+    /// The seeder's link, each way [default: as a node's]
+    #[arg(long)]
+    seeder_link: Option<Rate>,
     /// The image, `LAYERSxSIZE` [default: 4x64MiB; small: 20x64KiB]
     #[arg(long)]
     layers: Option<Layers>,
@@ -204,6 +210,7 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
 /// The nodes `which` pull image `number` from the registry itself; seconds of the slowest.
 async fn direct(site: &Site, args: &Args, number: u64, which: &[usize]) -> anyhow::Result<f64> {
     let image = publish(site, args, number).await?;
+    let _memory = memory_for(args, &image, which.len(), 1).await?;
     let (before, mark) = (cpu::Sample::take(site)?, site.registry.mark()?);
     let pulls = pull(site, which, &image, way(args)).await;
     let pulls = pulls.into_iter().collect::<anyhow::Result<Vec<Pulled>>>()?;
@@ -234,6 +241,13 @@ async fn publish(site: &Site, args: &Args, number: u64) -> anyhow::Result<Image>
     let Layers { count, size } = args.layers.unwrap_or(default);
     let spec = ImageSpec { packing, ..ImageSpec::layers(count, size, args.seed.wrapping_add(number)) };
     site.publish(&spec, &format!("bench/image{number}")).await
+}
+
+/// Memory for what so many nodes will write of `image` when `times` parts of a node keep it: its runtime, and what that
+/// unpacks, and its agent.
+async fn memory_for(args: &Args, image: &Image, nodes: usize, times: u64) -> anyhow::Result<Used> {
+    let times = times + u64::from(!args.no_unpack);
+    Used::ahead(image.made.bytes * nodes as u64 * times).await
 }
 
 fn way(args: &Args) -> Way {

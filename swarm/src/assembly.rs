@@ -57,7 +57,8 @@ impl Memory {
         &self.freed
     }
 
-    fn buffer(&self, length: usize) -> BytesMut {
+    /// A buffer of this length, with whatever bytes it has; not part of the bound.
+    pub(crate) fn buffer(&self, length: usize) -> BytesMut {
         let spare = {
             let mut spare = self.spare.lock();
             let fit = spare.iter().position(|buffer| buffer.capacity() >= length);

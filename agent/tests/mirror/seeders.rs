@@ -177,11 +177,11 @@ async fn what_comes_past_the_swarm_is_told_to_it() {
     let answer = world.ask("GET", &format!("blobs/{layer}"), &[]).await;
     assert!(answer.status == 200 && answer.body == world.blob);
     let told = async {
-        while bitfield(&world, key, &layer).await != Some(0b1111_0000) {
+        while bitfield(&world, key, &layer).await != Some(0b1111_1110) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), told).await.expect("all four pieces");
+    tokio::time::timeout(Duration::from_secs(30), told).await.expect("all seven pieces");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use eagle_runtime::context::Context;
 
 use super::raw::{self, Answer, Head};
 
-/// Bytes of the large layer: three whole pieces of 256 KiB, and a short one.
+/// Bytes of the large layer: six whole pieces of 128 KiB, and a short one.
 pub(crate) const SIZE: usize = (3 << 18) + 1000;
 
 pub(crate) struct World {

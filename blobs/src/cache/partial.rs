@@ -225,7 +225,7 @@ impl Partial {
         let claim = Claim { check: crc32fast::hash(&bytes), proven: proof.is_some() };
         let written = self.file.write_all_at(&bytes, self.layout.range_of(piece).start);
         let recorded = written.and_then(|()| match &*self.sidecar.read() {
-            Some(sidecar) => sidecar.record(piece, &claim),
+            Some(sidecar) => sidecar.record(piece, claim),
             None => Ok(()),
         });
         if let Err(error) = recorded {

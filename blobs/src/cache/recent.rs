@@ -10,7 +10,7 @@ use bytes::Bytes;
 use eagle_core::fifo::Fifo;
 use parking_lot::Mutex;
 
-/// Most bytes kept, of all blobs together: 64 pieces of 256 KiB, more than the sixteen in front of each of three readers;
+/// Most bytes kept, of all blobs together: 128 pieces of 128 KiB, more than the sixteen in front of each of three readers;
 /// at 100 MB/s what came within the last sixth of a second.
 const BOUND: usize = 16 << 20;
 
@@ -50,7 +50,7 @@ impl Recent {
         drop(gone);
     }
 
-    /// Lets go of a try's pieces: at most [`BOUND`] ÷ 256 KiB of them, and some shorter last ones.
+    /// Lets go of a try's pieces: at most [`BOUND`] ÷ 128 KiB of them, and some shorter last ones.
     pub(crate) fn forget(&self, of: Try) {
         self.pieces.lock().forget(|(other, _)| *other == of);
     }

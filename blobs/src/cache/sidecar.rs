@@ -65,7 +65,7 @@ impl Sidecar {
     }
 
     /// Records that a piece is on disk.
-    pub(crate) fn record(&self, piece: u32, claim: &Claim) -> io::Result<()> {
+    pub(crate) fn record(&self, piece: u32, claim: Claim) -> io::Result<()> {
         let mut slot = Vec::with_capacity(SLOT);
         let proven = if claim.proven { PROVEN } else { 0 };
         slot.extend_from_slice(&claim.check.to_le_bytes());
@@ -122,8 +122,8 @@ mod tests {
         let sidecar = Sidecar::create(&path, &layout).unwrap();
         let first = Claim { check: 7, proven: true };
         let fifth = Claim { check: 8, proven: false };
-        sidecar.record(0, &first).unwrap();
-        sidecar.record(4, &fifth).unwrap();
+        sidecar.record(0, first).unwrap();
+        sidecar.record(4, fifth).unwrap();
         let (again, same) = Sidecar::open(&path).unwrap();
         assert_eq!(same, layout);
         assert_eq!(again.claims(layout.pieces()).unwrap(), vec![(0, first), (4, fifth)]);

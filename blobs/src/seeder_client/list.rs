@@ -146,7 +146,7 @@ mod tests {
                 Ok(out.freeze())
             })
             .collect();
-        let layout = PieceLayout::for_size(3 << 18).unwrap();
+        let layout = PieceLayout::for_size(3 << 17).unwrap();
         let frames = futures::stream::iter(chunks).chain(futures::stream::pending()).boxed();
         let stream = PieceStream {
             digest: Digest::from_bytes([2; 32]),

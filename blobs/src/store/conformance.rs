@@ -189,15 +189,15 @@ pub async fn what_is_committed_survives_and_nothing_else(factory: &dyn Factory) 
 /// Some 20 MB, pieces as a swarm brings them, then read across whatever the store cuts it into.
 pub async fn a_large_blob_in_any_order(factory: &dyn Factory) {
     let store = factory.make(128 << 20).await;
-    let bytes = content(9, 77 * PIECE + 1);
+    let bytes = content(9, 157 * PIECE + 1);
     let digest = Digest::of(&bytes);
     let staged = store.stage(&digest, layout(&bytes)).await.unwrap();
-    // 37 and 78 have no common factor: every piece once.
-    write_all(&*staged, &bytes, (0..78).map(|step| step * 37 % 78)).await;
-    write_all(&*staged, &bytes, [3, 77].into_iter()).await;
+    // 37 and 158 have no common factor: every piece once.
+    write_all(&*staged, &bytes, (0..158).map(|step| step * 37 % 158)).await;
+    write_all(&*staged, &bytes, [3, 157].into_iter()).await;
     staged.commit(Extra::default()).await.unwrap();
     let reader = store.open(&digest).await.unwrap().unwrap();
-    for (start, length) in [(0, 5 << 20), ((8 << 20) - 1, 2), (31 * PIECE + 7, 9 << 20), (77 * PIECE, 1)] {
+    for (start, length) in [(0, 5 << 20), ((8 << 20) - 1, 2), (31 * PIECE + 7, 9 << 20), (157 * PIECE, 1)] {
         let read = reader.read(start as u64..(start + length) as u64).await.unwrap();
         assert!(read == bytes.slice(start..start + length), "{length} bytes at {start}");
     }

@@ -148,7 +148,6 @@ async fn manifests_are_put_whole_with_their_type() {
     let seal = || Seal {
         media_type: Some("application/vnd.oci.image.manifest.v1+json".into()),
         repositories: vec![repository.clone()],
-        ..Seal::default()
     };
     let wrong = world.cache.put(&Digest::of(b"x"), bytes.clone(), seal()).await;
     assert!(matches!(wrong, Err(StageError::WrongDigest { found }) if found == digest));
@@ -266,11 +265,11 @@ async fn a_full_disk_fails_the_blob_and_nothing_else() {
     let small = Sample::new(1, PIECE);
     drop(small.store(&cache).await);
     // Somebody else takes the room after the blob was admitted.
-    let large = Sample::new(2, 6 * PIECE);
+    let large = Sample::new(2, 12 * PIECE);
     let partial = large.stage(&cache).await;
-    std::fs::write(directory.path().join("foreign"), vec![1; 8 * PIECE]).unwrap();
+    std::fs::write(directory.path().join("foreign"), vec![1; 16 * PIECE]).unwrap();
     let writing = partial.clone();
-    let pieces: Vec<_> = (0..6).map(|piece| (piece, large.piece(piece), large.proof(piece))).collect();
+    let pieces: Vec<_> = (0..12).map(|piece| (piece, large.piece(piece), large.proof(piece))).collect();
     let failed = tokio::task::spawn_blocking(move || {
         let write = |(piece, bytes, proof)| writing.write_verified(piece, bytes, proof).err();
         pieces.into_iter().find_map(write)

@@ -114,7 +114,7 @@ mod tests {
     use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
     fn blob(length: usize, seed: u8) -> Vec<u8> {
-        (0..length).map(|at| (at * 7 + at / 251) as u8 ^ seed).collect()
+        (0..length).map(|at| u8::try_from((at * 7 + at / 251) % 256).unwrap() ^ seed).collect()
     }
 
     #[test]

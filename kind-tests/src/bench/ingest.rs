@@ -3,8 +3,8 @@
 //! The seeder has it when its list of piece hashes is sealed: every byte is in its file and the SHA-256 of the whole was
 //! right. curl does not check or sync anything.
 //!
-//! Each begins with as much free memory that was just used. On a virtual machine that takes bytes twice as fast as memory which
-//! the host has yet to provide, and curl, whose file is removed, would always find it, the seeder, whose file stays, never.
+//! Each finds memory that was just used ([`super::memory`]): curl, whose file is removed, always would, the seeder, whose
+//! file stays, never.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -21,6 +21,7 @@ use eagle_core::wire::pieces::Frame;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 
+use super::memory::Used;
 use super::seeder;
 use crate::program::{Program, free_address, get};
 use crate::say;
@@ -58,14 +59,16 @@ pub(super) async fn measure(args: &Args) -> anyhow::Result<()> {
     for round in 0..args.rounds {
         let digest = make(&blobs(place), args.size.0, rand::random())?;
         let url = format!("{endpoint}/v2/{REPOSITORY}/blobs/{digest}");
-        use_memory(place, args.size.0)?;
+        let memory = Used::ahead(args.size.0).await?;
         let (by_curl, by_seeder) = if round % 2 == 0 {
             let by_curl = curl(place, &url).await?;
-            use_memory(place, args.size.0)?;
+            drop(memory);
+            let _memory = Used::ahead(args.size.0).await?;
             (by_curl, ingest(seeder.api, &digest).await?)
         } else {
             let by_seeder = ingest(seeder.api, &digest).await?;
-            use_memory(place, args.size.0)?;
+            drop(memory);
+            let _memory = Used::ahead(args.size.0).await?;
             (curl(place, &url).await?, by_seeder)
         };
         let ratio = by_curl.as_secs_f64() / by_seeder.as_secs_f64();
@@ -143,16 +146,6 @@ async fn curl(place: &Path, url: &str) -> anyhow::Result<Duration> {
     ensure!(ended.context("cannot start curl")?.success(), "curl failed");
     std::fs::remove_file(file)?;
     Ok(took)
-}
-
-/// Leaves `size` bytes of the kernel's memory used and free.
-fn use_memory(place: &Path, size: u64) -> anyhow::Result<()> {
-    let path = place.join("used");
-    let (mut file, chunk) = (std::fs::File::create(&path)?, vec![0; CHUNK]);
-    for _ in 0..size.div_ceil(CHUNK as u64) {
-        file.write_all(&chunk)?;
-    }
-    Ok(std::fs::remove_file(path)?)
 }
 
 /// The seeder's list of the blob, to its end.

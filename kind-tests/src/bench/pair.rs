@@ -2,8 +2,8 @@
 //! librqbit, nginx to a file by curl. All are processes of their own, and write to files in the same directory.
 //!
 //! What is measured is from the receiver being told to fetch until it has all and has checked what it checks: Eagle's agent
-//! the pieces' SHA-1 and the blob's SHA-256, librqbit the pieces' SHA-1, curl nothing. Sender and tracker are warm;
-//! librqbit's and curl's times begin with their programs'.
+//! the blob's SHA-256, piece by piece, librqbit the pieces' SHA-1, curl nothing. Sender and tracker are warm; librqbit's
+//! and curl's times begin with their programs'. Each finds memory that was just used ([`super::memory`]).
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng as _, SeedableRng as _};
 use serde::Serialize;
 
+use super::memory::Used;
 use crate::say;
 
 mod eagle;
@@ -88,8 +89,13 @@ pub(super) async fn measure(args: &Args) -> anyhow::Result<()> {
     let mut rounds: [Vec<Once>; 3] = Default::default();
     for round in 1..=args.rounds {
         say(&format!("round {round} of {}", args.rounds));
+        let memory = Used::ahead(bed.size).await?;
         rounds[0].push(pair.transfer(&bed).await.context("Eagle")?);
+        drop(memory);
+        let memory = Used::ahead(bed.size).await?;
         rounds[1].push(librqbit::transfer(&bed, &pair.torrent).await.context("librqbit")?);
+        drop(memory);
+        let _memory = Used::ahead(bed.size).await?;
         rounds[2].push(nginx::transfer(&bed).await.context("nginx and curl")?);
     }
     let names = ["eagle", "librqbit", "nginx to curl to a file"];

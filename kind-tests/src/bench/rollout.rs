@@ -7,7 +7,7 @@ use eagle::demo::report::{Bytes, NodeReport, PeakMemory, PerPart, Report};
 use eagle_core::size::Rate;
 use eagle_runtime::process::Usage;
 
-use super::{Args, Scenario, cpu, publish, pull, way};
+use super::{Args, Scenario, cpu, memory_for, publish, pull, way};
 use crate::fleet::Image;
 use crate::netns::bucket::Bucket;
 use crate::netns::containerd::Pulled;
@@ -35,6 +35,9 @@ pub(super) async fn measure(site: &Site, args: &Args, direct_s: f64) -> anyhow::
         ..Options::default()
     };
     let eagle = Eagle::start(site, &options).await.context("Eagle")?;
+    if let Some(link) = args.seeder_link {
+        eagle.seeders.iter().try_for_each(|seeder| site.network.limit(seeder.namespace(), link))?;
+    }
     let who: Vec<usize> = if args.solo { vec![0] } else { (0..site.nodes.len()).collect() };
     let rollout = Rollout { site, args, eagle: &eagle, image: &image, who: &who, direct_s };
     match args.scenario {
@@ -129,6 +132,7 @@ impl Rollout<'_> {
         if let (true, Some(slow), Some(link)) = (args.slow_node, site.nodes.last(), args.link.0) {
             site.network.limit(slow.namespace(), Rate::per_second(link.get() / 4))?;
         }
+        let _memory = memory_for(args, image, who.len(), 2).await?;
         let before = State::take(site, eagle).await?;
         let pulls = match args.scenario {
             Scenario::Late => late(site, who, image, args).await?,

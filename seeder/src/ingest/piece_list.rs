@@ -167,7 +167,7 @@ mod tests {
     }
 
     fn three_pieces() -> Arc<PieceList> {
-        Arc::new(PieceList::new(PieceLayout::for_size(3 << 18).unwrap()))
+        Arc::new(PieceList::new(PieceLayout::for_size(3 << 17).unwrap()))
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 use super::world::{World, content, eventually, within};
 
-const SIZE: usize = 6 * MIN_PIECE as usize;
+const SIZE: usize = 12 * MIN_PIECE as usize;
 const ZONES: [&str; 3] = ["a", "a", "b"];
 
 fn local() -> SocketAddr {

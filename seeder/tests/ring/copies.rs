@@ -5,7 +5,7 @@ use eagle_core::piece::MIN_PIECE;
 
 use super::world::{World, content, eventually};
 
-const SIZE: usize = 6 * MIN_PIECE as usize;
+const SIZE: usize = 12 * MIN_PIECE as usize;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_owner_costs_the_registry_nothing_and_it_is_the_owner_again_when_it_is_back() {

@@ -8,7 +8,7 @@ use eagle_seeder::ring::view::State;
 
 use super::world::{World, content, eventually, within};
 
-const LARGE: usize = 5 * MIN_PIECE as usize + 1000;
+const LARGE: usize = 10 * MIN_PIECE as usize + 1000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_asked_the_registry_is_asked_once() {
@@ -42,9 +42,9 @@ async fn whoever_is_asked_the_registry_is_asked_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_has_arrived_is_passed_on_while_the_rest_has_not() {
     let world = World::new(3).await;
-    let bytes = content(7, 8 * MIN_PIECE as usize);
+    let bytes = content(7, 16 * MIN_PIECE as usize);
     let digest = world.registry.add_blob("app", bytes.clone());
-    let half = 4 * MIN_PIECE as usize;
+    let half = 8 * MIN_PIECE as usize;
     world.registry.set_fault(&digest, Fault::StallAt(half as u64));
     let mut streams = Vec::new();
     for number in world.order(&digest) {
@@ -67,9 +67,9 @@ async fn what_has_arrived_is_passed_on_while_the_rest_has_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_owner_that_is_lost_on_the_way_is_replaced_by_the_next() {
     let mut world = World::new(3).await;
-    let bytes = content(9, 8 * MIN_PIECE as usize);
+    let bytes = content(9, 16 * MIN_PIECE as usize);
     let digest = world.registry.add_blob("app", bytes.clone());
-    let half = 4 * MIN_PIECE as usize;
+    let half = 8 * MIN_PIECE as usize;
     world.registry.set_fault_times(&digest, Fault::StallAt(half as u64), 1);
     let [owner, next, last] = world.order(&digest)[..] else { panic!("three seeders") };
     let mut stream = world.begin(last, &digest).await;
@@ -133,7 +133,7 @@ async fn seeders_are_told_of_each_other_in_a_chain() {
 async fn a_slow_registry_feeds_all_of_them_at_its_pace() {
     let options = Options { link: Rate::per_second(1 << 20), ..Options::default() };
     let world = World::with(4, options, |_| {}).await;
-    let bytes = content(5, 16 * MIN_PIECE as usize);
+    let bytes = content(5, 32 * MIN_PIECE as usize);
     let digest = world.registry.add_blob("app", bytes.clone());
     let order = world.order(&digest);
     let streams = futures::future::join_all(order.iter().map(|number| world.begin(*number, &digest))).await;

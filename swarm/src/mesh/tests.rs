@@ -31,7 +31,10 @@ impl Subject {
 
     fn new(seeding: bool, have: PieceSet, known: u32) -> Self {
         let start = Start { piece_length: 256 * 1024, seeding, replicates: false, have, known, seed: 7 };
-        Self { mesh: Mesh::new(start, Tuning::default()), now: Duration::from_secs(1) }
+        // Four pieces are asked of a link unless it is fast.
+        let link_ahead = Duration::from_millis(50);
+        let tuning = Tuning { link_bytes: 1 << 20, link_ahead, ..Tuning::default() };
+        Self { mesh: Mesh::new(start, tuning), now: Duration::from_secs(1) }
     }
 
     fn on(&mut self, input: Input<'_, u8>) -> Actions {
@@ -103,6 +106,16 @@ fn the_head_window_comes_first_in_order_and_then_the_rarest() {
     let pieces: Vec<u32> = requested(&actions).into_iter().map(|(_, piece)| piece).collect();
     assert_eq!(pieces[..3], [11, 12, 90]);
     assert_eq!(pieces.len(), 4, "one mebibyte is asked of a link");
+}
+
+#[test]
+fn what_is_asked_of_a_link_follows_its_pace() {
+    let mut subject = Subject::agent(100, 100);
+    subject.mesh.tuning = Tuning::default();
+    let asked = subject.join(1, Kind::Agent, &set(100, 0..100));
+    assert_eq!(requested(&asked).len(), 2, "nothing has come of it yet");
+    subject.mesh.links[0].pace = 20.0 * f64::from(256 * 1024);
+    assert_eq!(requested(&subject.on(Input::Choked { peer: 1, choked: false })).len(), 4, "for 0.3 s: six");
 }
 
 #[test]

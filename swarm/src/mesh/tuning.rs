@@ -10,11 +10,12 @@ pub struct Tuning {
     pub head_window: u32,
     /// Most readers heeded.
     pub readers: usize,
-    /// Bytes asked of a link at least. 1 MiB: more than bandwidth × delay of one link of a node at 1 GB/s and 1 ms.
+    /// Bytes asked of a link at least, and two pieces: what is asked of a slow link waits there, for seconds if there are more.
     pub link_bytes: u64,
     /// Bytes asked of a link at most, reached by its measured pace × `link_ahead`.
     pub link_bytes_max: u64,
-    /// How much of a link's pace is asked ahead.
+    /// How much of a link's pace is asked ahead: longer than an answer takes through full queues, and each round of a fast
+    /// link asks three times as much as the last.
     pub link_ahead: Duration,
     /// Bytes asked of all links at most (at least 16 pieces are allowed).
     pub node_bytes: u64,
@@ -68,9 +69,9 @@ impl Default for Tuning {
         Self {
             head_window: 16,
             readers: 16,
-            link_bytes: 1 << 20,
+            link_bytes: 256 << 10,
             link_bytes_max: 8 << 20,
-            link_ahead: Duration::from_millis(50),
+            link_ahead: Duration::from_millis(300),
             node_bytes: 32 << 20,
             rarity: 4,
             late_slots: 8,

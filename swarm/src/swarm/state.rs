@@ -9,7 +9,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use eagle_core::piece::{PieceHash, Proof};
 use eagle_core::ports::Pieces;
 use eagle_core::swarm_id::{PeerId, SwarmId};
@@ -300,7 +300,8 @@ impl State {
         let this = self.clone();
         let read = tokio::task::spawn_blocking(move || {
             let range = this.spec.layout.range_of(piece);
-            let mut bytes = BytesMut::zeroed(this.spec.layout.length_of(piece) as usize);
+            // One that a former piece was sent from: new memory would have to be cleared first.
+            let mut bytes = this.node.memory.buffer(this.spec.layout.length_of(piece) as usize);
             this.pieces.read(range.start, &mut bytes)?;
             let bytes = bytes.freeze();
             this.keep_hot(piece, bytes.clone());

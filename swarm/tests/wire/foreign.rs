@@ -12,12 +12,12 @@ async fn it_downloads_from_a_seeder() {
     let seeder = Member::seeder(&blob);
     let mut raw = Raw::dial(seeder.engine.local_addr()).await;
     // The first message is the bitfield (BEP 3), then comes the unchoke.
-    assert_eq!(raw.receive().await, Some((5, vec![0b1110_0000])));
+    assert_eq!(raw.receive().await, Some((5, vec![0b1111_1000])));
     assert_eq!(raw.receive().await, Some((1, vec![])));
     raw.send(2, &[]).await;
     raw.send(77, b"an extension nobody has heard of").await;
     let mut bytes = Vec::new();
-    for piece in 0..3 {
+    for piece in 0..5 {
         let length = layout(&blob).length_of(piece);
         for begin in (0..length).step_by(16384) {
             raw.send(6, &numbers(&[piece, begin, 16384.min(length - begin)])).await;
@@ -39,7 +39,7 @@ async fn it_may_know_the_swarm_by_its_second_name() {
     assert!(!seeder.swarm.set_alias(SwarmId([4; 20])), "it has one second name");
     let mut raw = Raw { stream: TcpStream::connect(seeder.engine.local_addr()).await.unwrap() };
     raw.greet_as(ALIAS).await;
-    assert_eq!(raw.receive().await, Some((5, vec![0b1110_0000])));
+    assert_eq!(raw.receive().await, Some((5, vec![0b1111_1000])));
     seeder.swarm.leave();
     while raw.receive().await.is_some() {}
     let mut late = Raw { stream: TcpStream::connect(seeder.engine.local_addr()).await.unwrap() };
@@ -80,7 +80,7 @@ async fn it_uploads_to_an_agent() {
         "nothing follows the handshake before the answer"
     );
     raw.greet().await;
-    raw.send(5, &[0b1110_0000]).await;
+    raw.send(5, &[0b1111_1100]).await;
     raw.expect(2).await;
     raw.send(1, &[]).await;
     let serve = async {
@@ -88,7 +88,7 @@ async fn it_uploads_to_an_agent() {
             let (id, payload) = raw.receive().await.expect("still connected");
             if id == 6 {
                 let field = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
-                let start = field(0) as usize * 262_144 + field(4) as usize;
+                let start = field(0) as usize * 131_072 + field(4) as usize;
                 let block = &blob[start..start + field(8) as usize];
                 raw.send(7, &[&payload[..8], block].concat()).await;
             }

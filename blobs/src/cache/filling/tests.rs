@@ -1,3 +1,5 @@
+//! What a blob that is arriving shows to whom, and what of it has to be read again.
+
 use super::*;
 use eagle_core::piece::{hash_piece, hash_pieces};
 use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, proptest};
@@ -9,7 +11,7 @@ fn layout() -> PieceLayout {
 }
 
 fn blob() -> Vec<u8> {
-    (0..5 * PIECE - 100).map(|at| (at / 97 % 256) as u8).collect()
+    (0..5 * PIECE - 100).map(|at| u8::try_from(at / 97 % 256).unwrap()).collect()
 }
 
 fn proof(piece: u32) -> Voucher {

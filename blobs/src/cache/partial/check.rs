@@ -20,14 +20,17 @@ impl Partial {
         loop {
             let (piece, before) = {
                 let mut state = self.state.lock();
-                match state.filling.next_to_hash().filter(|_| state.failure.is_none()) {
-                    Some(next) => next,
-                    None => {
-                        state.hashing = false;
-                        let digest = state.filling.digest().filter(|_| state.failure.is_none());
-                        drop(state);
-                        return digest.into_iter().for_each(|found| self.decide(found));
-                    }
+                if state.failure.is_some() {
+                    state.hashing = false;
+                    return;
+                }
+                if let Some(next) = state.filling.next_to_hash() {
+                    next
+                } else {
+                    state.hashing = false;
+                    let digest = state.filling.digest();
+                    drop(state);
+                    return digest.into_iter().for_each(|found| self.decide(found));
                 }
             };
             let hash = if let Some(bytes) = self.recent(piece) {
