@@ -7,7 +7,7 @@ mod hash;
 
 use std::ops::Range;
 
-pub use hash::{PieceHash, Proof, START, hash_piece, hash_pieces, may_end};
+pub use hash::{PieceHash, Proof, START, hash_piece, hash_pieces, join_hashes, may_end};
 
 /// The unit of a request on the wire, bytes (BEP 3 practice: 16 KiB).
 pub const BLOCK: u32 = 16 * 1024;

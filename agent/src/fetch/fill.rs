@@ -12,7 +12,7 @@ use std::time::Duration;
 use eagle_blobs::cache::{CommitError, Seal};
 use eagle_blobs::seeder_client::list::{List, Step};
 use eagle_blobs::tail::Source;
-use eagle_core::piece::PieceLayout;
+use eagle_core::piece::{PieceLayout, join_hashes};
 use eagle_core::swarm_id::{PeerId, SwarmId};
 use eagle_core::wire::announce::{Peer, Role};
 use eagle_swarm::{Swarm, SwarmSpec};
@@ -170,7 +170,9 @@ impl<'a> Filling<'a> {
     async fn take(&mut self, step: Step) {
         match step {
             Step::Hashes(first, hashes) => {
-                self.target.hashes.lock().extend_from_slice(&hashes);
+                if !join_hashes(&mut self.target.hashes.lock(), first, &hashes) {
+                    return self.disagree().await;
+                }
                 if let Some(swarm) = &self.swarm {
                     swarm.push_hashes(first, &hashes);
                 }
@@ -185,12 +187,20 @@ impl<'a> Filling<'a> {
         }
     }
 
-    /// Goes on with another seeder's list, where the first one broke off.
+    /// Two seeders name different hashes: one of them has another blob, and what was checked by its list is worth nothing.
+    async fn disagree(&mut self) {
+        tracing::warn!(digest = %self.flight.digest(), "two seeders disagree about the blob: thrown away");
+        self.list = None;
+        self.target.partial.discard().await;
+    }
+
+    /// Goes on with another seeder's list, where the first one broke off, if it has the last known hash, too.
     async fn follow_another(&mut self, lost: &str) {
-        let from = u32::try_from(self.target.hashes.lock().len()).unwrap_or(u32::MAX);
-        if from >= self.target.partial.layout().pieces() {
+        let known = u32::try_from(self.target.hashes.lock().len()).unwrap_or(u32::MAX);
+        if known >= self.target.partial.layout().pieces() {
             return;
         }
+        let from = known.saturating_sub(1);
         for seeder in self.parts.seeders.near(self.flight.digest().as_bytes()) {
             if seeder == lost {
                 continue;

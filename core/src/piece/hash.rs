@@ -80,6 +80,19 @@ pub fn may_end(layout: PieceLayout, piece: u32, hash: &PieceHash, digest: &Diges
     piece + 1 != layout.pieces() || hash == digest.as_bytes()
 }
 
+/// Adds the hashes of the pieces from `first` on to `known`, which begins with piece 0. Whether they join: if they contradict
+/// what is known, or leave a gap, none is added. Who goes on with somebody else's list asks for the last known hash again:
+/// behind one that is wrong all others are.
+pub fn join_hashes(known: &mut Vec<PieceHash>, first: u32, hashes: &[PieceHash]) -> bool {
+    let Some(both) = known.get(first as usize..) else { return false };
+    let common = both.len().min(hashes.len());
+    let join = both[..common] == hashes[..common];
+    if join {
+        known.extend_from_slice(&hashes[common..]);
+    }
+    join
+}
+
 /// The last bytes of a message of `size` bytes, padded (FIPS 180-4 §5.1.1) to one block or two.
 fn padding(rest: &[u8], size: u64) -> ([[u8; 64]; 2], usize) {
     let mut end = [[0; 64]; 2];
@@ -132,6 +145,17 @@ mod tests {
             assert_eq!(hashes.last(), Some(Digest::of(&blob).as_bytes()), "{length} bytes");
             assert!(may_end(layout, layout.pieces() - 1, hashes.last().unwrap(), &Digest::of(&blob)));
         }
+    }
+
+    #[test]
+    fn lists_join_where_they_agree() {
+        let (one, two, three, other) = ([1; 32], [2; 32], [3; 32], [9; 32]);
+        let mut known = vec![one, two];
+        assert!(join_hashes(&mut known, 1, &[two, three]));
+        assert!(join_hashes(&mut known, 0, &[one]) && join_hashes(&mut known, 3, &[]));
+        assert!(!join_hashes(&mut known, 2, &[other, other]), "by another list");
+        assert!(!join_hashes(&mut known, 4, &[other]), "behind a gap");
+        assert_eq!(known, [one, two, three]);
     }
 
     proptest! {

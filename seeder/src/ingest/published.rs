@@ -48,8 +48,8 @@ pub enum PublishError {
 #[derive(Default)]
 pub(super) struct Published {
     blobs: Mutex<Vec<Entry>>,
-    // One blob is read at a time.
-    reading: tokio::sync::Mutex<()>,
+    // One blob is read at a time; who waits for that is a request, so that what waits is bounded as they are.
+    reading: Arc<tokio::sync::Mutex<()>>,
 }
 
 struct Entry {
@@ -93,23 +93,26 @@ impl Published {
 }
 
 impl Ingests {
-    /// Serves the blob of `open`, whose list has ended, under its standard infohash too. The work goes on if nobody waits
-    /// for it any more: some seconds a gigabyte.
+    /// Serves the blob of `open`, whose list has ended, under its standard infohash too. Work that has begun goes on if
+    /// nobody waits for it any more: some seconds a gigabyte.
     pub async fn publish(&self, digest: &Digest, open: &Arc<Open>) -> Result<Torrent, PublishError> {
         if let Some(End::Failed(reason)) = open.list.end() {
             return Err(PublishError::NotWhole(reason));
         }
+        let one = self.shared.published.reading.clone().lock_owned().await;
+        if let Some(torrent) = self.shared.published.get(open) {
+            return Ok(torrent);
+        }
         let (ingests, digest, open) = (self.clone(), *digest, open.clone());
-        let work = tokio::spawn(async move { ingests.publish_now(digest, open).await });
+        let work = tokio::spawn(async move {
+            let _one = one;
+            ingests.publish_now(digest, open).await
+        });
         let stopped = |stopped| PublishError::Read(Arc::new(std::io::Error::other(stopped)));
         work.await.map_err(stopped)?
     }
 
     async fn publish_now(&self, digest: Digest, open: Arc<Open>) -> Result<Torrent, PublishError> {
-        let _one = self.shared.published.reading.lock().await;
-        if let Some(torrent) = self.shared.published.get(&open) {
-            return Ok(torrent);
-        }
         let (read, shutdown) = (open.clone(), self.shared.parts.shutdown.clone());
         let hashes = tokio::task::spawn_blocking(move || sha1s(&read, &shutdown)).await;
         let hashes = hashes.map_err(std::io::Error::other).flatten();

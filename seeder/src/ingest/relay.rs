@@ -15,7 +15,7 @@ use eagle_blobs::seeder_client::list::{ListError, Step};
 use eagle_core::backoff::Backoff;
 use eagle_core::digest::Digest;
 use eagle_core::name::Repository;
-use eagle_core::piece::PieceHash;
+use eagle_core::piece::{PieceHash, join_hashes};
 use eagle_core::swarm_id::PeerId;
 use eagle_core::wire::announce::{Peer, Role};
 use parking_lot::Mutex;
@@ -177,7 +177,7 @@ impl Relay {
                 },
             };
             match step {
-                Step::Hashes(first, hashes) => self.learn(first, &hashes),
+                Step::Hashes(first, hashes) => self.learn(first, &hashes).await,
                 Step::Sealed => self.is_listening = false,
                 Step::Lost(error) => {
                     let reason = eagle_runtime::chain::chain(&error);
@@ -196,12 +196,13 @@ impl Relay {
     }
 
     /// More of the list: checked against, and passed on.
-    fn learn(&mut self, first: u32, hashes: &[PieceHash]) {
-        let mut known = self.hashes.lock();
-        if known.len() == first as usize {
-            known.extend_from_slice(hashes);
+    async fn learn(&mut self, first: u32, hashes: &[PieceHash]) {
+        let join = join_hashes(&mut self.hashes.lock(), first, hashes);
+        if !join {
+            // One of them has another blob, and what was checked by its list is worth nothing.
+            tracing::warn!(digest = %self.digest, seeder = self.guide.url, "two seeders disagree about the blob: thrown away");
+            return self.partial.discard().await;
         }
-        drop(known);
         self.open.swarm.push_hashes(first, hashes);
         self.open.list.push(first, hashes);
         if self.is_small() && self.pouring.is_none() {
@@ -308,7 +309,8 @@ impl Relay {
         let reach = if self.open.is_wanted() { Reach::Registry } else { self.asked.reach };
         let asked = Asked { reach, ..self.asked.clone() };
         let name = Name { repository: &self.repository, digest: &self.digest };
-        let from = u32::try_from(self.hashes.lock().len()).unwrap_or(u32::MAX);
+        // The last known hash must be the same there.
+        let from = u32::try_from(self.hashes.lock().len()).unwrap_or(u32::MAX).saturating_sub(1);
         match self.ingests.lead(name, &asked, from).await.map_err(RelayError::Lead)? {
             Lead::Origin => Ok(Some(Outcome::TakeOver)),
             Lead::Seeder(guide) if guide.list.layout == self.partial.layout() => {
